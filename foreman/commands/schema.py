@@ -1,0 +1,10 @@
+"""The database's tables, by migration. A released migration is never edited; a change is a new one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from foreman.events import log
+from foreman.projections import contents, jobs, keys, snapshots
+
+MIGRATIONS: Final[tuple[str, ...]] = (log.SCHEMA + contents.SCHEMA + jobs.SCHEMA + keys.SCHEMA + snapshots.SCHEMA,)

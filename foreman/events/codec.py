@@ -1,0 +1,86 @@
+"""Events to stored text and back, across every schema version ever written. The only module that knows the text.
+
+Stored text is JSON whose first member is `v`, the schema version it was written with. The hash chain covers the
+stored text itself, so nothing has to be re-encoded to be checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from foreman.errors import LogCorrupt, UnknownEvent
+from foreman.events.types import DAEMON_EVENTS, JOB_EVENTS, Event
+
+#: What stands before the first event in the hash chain.
+GENESIS = bytes(32)
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Codec:
+    """Encodes events and decodes any version of them; one registry of types and upcasters."""
+
+    def __init__(
+        self, types: tuple[type[Event], ...], upcasters: Mapping[tuple[str, int], Upcaster] | None = None
+    ) -> None:
+        """`upcasters` maps (type, schema version) to the function that makes the next version's members of it."""
+        self.types = {cls.type: cls for cls in types}
+        self.adapters = {cls.type: TypeAdapter(cls) for cls in types}
+        self.prefixes = {cls.type: f'{{"v":{cls.schema}'.encode() for cls in types}
+        self.upcasters = dict(upcasters or {})
+
+    def encode(self, event: Event) -> str:
+        """The stored text of an event."""
+        text = orjson.dumps(event)
+        prefix = self.prefixes[event.type]
+        return (prefix + (b"}" if text == b"{}" else b"," + text[1:])).decode()
+
+    def decode(self, type_: str, text: str) -> Event:
+        """The event that was stored, in today's shape.
+
+        Raises UnknownEvent for a type or a schema version from the future, LogCorrupt for text that is no event.
+        """
+        adapter = self.adapters.get(type_)
+        if adapter is None:
+            raise UnknownEvent(f"the log holds an event of the unknown type {type_!r}")
+        raw = text.encode()
+        prefix = self.prefixes[type_]
+        try:
+            if raw.startswith(prefix) and raw[len(prefix) : len(prefix) + 1] in {b",", b"}"}:
+                return adapter.validate_json(raw)
+            return adapter.validate_python(self._upcast(type_, orjson.loads(raw)))
+        except (ValidationError, orjson.JSONDecodeError) as error:
+            raise LogCorrupt(f"the log holds a {type_} event that cannot be read: {error}") from error
+
+    def _upcast(self, type_: str, decoded: Any) -> dict[str, Any]:
+        if not isinstance(decoded, dict) or not isinstance(decoded.get("v"), int):
+            raise LogCorrupt(f"the log holds a {type_} event without a schema version")
+        members: dict[str, Any] = decoded
+        version, current = members.pop("v"), self.types[type_].schema
+        if version > current:
+            raise UnknownEvent(f"the log holds {type_} in schema version {version}; this foreman knows up to {current}")
+        while version < current:
+            try:
+                members = self.upcasters[type_, version](members)
+            except KeyError:
+                raise UnknownEvent(f"no upcaster leads from version {version} of {type_} to {current}") from None
+            version += 1
+        return members
+
+
+CODEC = Codec(JOB_EVENTS + DAEMON_EVENTS)
+
+
+def chain_hash(previous: bytes, position: int, stream: str, version: int, type_: str, at: int, text: str) -> bytes:
+    """SHA-256 over the previous event's hash and this event's bytes.
+
+    The bytes are `position, stream, version, type, at` and the stored text, a line feed between each; of these only
+    the text could hold one, and it is last.
+    """
+    head = f"{position}\n{stream}\n{version}\n{type_}\n{at}\n{text}"
+    return hashlib.sha256(previous + head.encode()).digest()

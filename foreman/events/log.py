@@ -1,0 +1,80 @@
+"""The event log's table and how it is read. Appending is the ledger's alone; this module gives it the statement."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from foreman.clock import Micros
+from foreman.events.codec import CODEC, GENESIS
+from foreman.events.types import Position, Recorded
+from foreman.storage.reading import Read
+
+SCHEMA: Final = """
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream   TEXT NOT NULL,
+    version  INTEGER NOT NULL,
+    type     TEXT NOT NULL,
+    at       INTEGER NOT NULL,
+    data     TEXT NOT NULL,
+    hash     BLOB NOT NULL,
+    UNIQUE (stream, version)
+) STRICT;
+CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'the event log is append-only'); END;
+CREATE TRIGGER events_are_never_removed BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'the event log is append-only'); END;
+"""
+
+INSERT: Final = "INSERT INTO events (position, stream, version, type, at, data, hash) VALUES (?, ?, ?, ?, ?, ?, ?)"
+SELECT_HEAD: Final = "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1"
+SELECT_STREAM_VERSION: Final = "SELECT coalesce(max(version), 0) FROM events WHERE stream = ?"
+SELECT_AFTER: Final = """
+SELECT position, stream, version, type, at, data, hash FROM events WHERE position > ? ORDER BY position LIMIT ?
+"""
+SELECT_STREAM: Final = """
+SELECT position, stream, version, type, at, data, hash FROM events WHERE stream = ? AND version > ?
+ORDER BY version LIMIT ?
+"""
+
+
+def row(recorded: Recorded, text: str) -> tuple[Any, ...]:
+    """The event as parameters of INSERT; `text` is its stored text, which its hash covers."""
+    return (
+        recorded.position,
+        recorded.stream,
+        recorded.version,
+        recorded.event.type,
+        recorded.at,
+        text,
+        recorded.hash,
+    )
+
+
+def from_row(row: tuple[Any, ...]) -> Recorded:
+    """The event that a row holds. Raises UnknownEvent or LogCorrupt."""
+    position, stream, version, type_, at, data, hash_ = row
+    return Recorded(
+        position=Position(position),
+        stream=stream,
+        version=version,
+        at=Micros(at),
+        hash=hash_,
+        event=CODEC.decode(type_, data),
+    )
+
+
+async def head(read: Read) -> tuple[Position, bytes]:
+    """The last event's position and hash; 0 and the genesis hash for an empty log."""
+    rows = await read(SELECT_HEAD)
+    return (Position(rows[0][0]), rows[0][1]) if rows else (Position(0), GENESIS)
+
+
+async def after(read: Read, position: int, limit: int) -> list[Recorded]:
+    """Events past `position`, in order."""
+    return [from_row(row) for row in await read(SELECT_AFTER, (position, limit))]
+
+
+async def of_stream(read: Read, stream: str, after_version: int, limit: int) -> list[Recorded]:
+    """One stream's events past `after_version`, in order."""
+    return [from_row(row) for row in await read(SELECT_STREAM, (stream, after_version, limit))]

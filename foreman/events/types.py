@@ -1,0 +1,293 @@
+"""Every event foreman records, one frozen class each. Holds no rule and reads no clock.
+
+A type string is stable for ever. A field may be added with a default; any other change takes the next `schema`
+number and an upcaster in `codec`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, NewType
+
+from foreman.clock import Micros
+
+JobId = NewType("JobId", str)
+Position = NewType("Position", int)
+
+#: The stream of the daemon's own events; every other stream is a job's id.
+DAEMON = "daemon"
+
+
+class JobClass(StrEnum):
+    """Who waits for the answer, and so how long it may wait (DESIGN: scheduler)."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+class Source(StrEnum):
+    """How the job came in: a blocking native call, or `POST /jobs`."""
+
+    SYNC = "sync"
+    ASYNC = "async"
+
+
+class Endpoint(StrEnum):
+    """Which of the target's generation routes the job is for; the value is the path's last part."""
+
+    CHAT = "chat"
+    GENERATE = "generate"
+
+    @property
+    def path(self) -> str:
+        """The route on the target."""
+        return f"/api/{self.value}"
+
+
+class RequeueReason(StrEnum):
+    """Why an attempt ended without an answer. Only `connection` costs an attempt."""
+
+    CONNECTION = "connection"
+    UNREACHABLE = "unreachable"
+    INTERRUPTED = "interrupted"
+
+
+class CancelledBy(StrEnum):
+    """Who ended the job before it had an answer."""
+
+    CALLER_LEFT = "caller_left"
+    API = "api"
+    SHUTDOWN = "shutdown"
+    RESTART = "restart"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRef:
+    """What the log keeps of some bytes that live in the artifacts table and expire there."""
+
+    name: str
+    content_type: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyKey:
+    """The key a caller sent, what it was sent with, and which of the submitted jobs this one is."""
+
+    key: str
+    fingerprint: str
+    ordinal: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened."""
+
+    type: ClassVar[str]
+    schema: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobQueued(Event):
+    """A job was accepted."""
+
+    type: ClassVar[str] = "job.queued"
+
+    #: The model's name as the caller wrote it.
+    model: str
+    #: What makes the target reload: the model's digest and the options that matter.
+    load_key: str
+    endpoint: Endpoint
+    source: Source
+    job_class: JobClass
+    #: Whether the caller of a blocking call asked for a stream.
+    stream: bool
+    request: ArtifactRef
+    max_attempts: int
+    idempotency: IdempotencyKey | None = None
+    #: The job that this one repeats.
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLoading(Event):
+    """The worker began to load the job's model."""
+
+    type: ClassVar[str] = "job.loading"
+
+    attempt: int
+    #: The model that was resident until now, as far as foreman knows.
+    evicts: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobWorking(Event):
+    """The job's request went to the target."""
+
+    type: ClassVar[str] = "job.working"
+
+    attempt: int
+    #: Seconds since the job was queued.
+    waited_s: float
+    #: Whether its model had to be loaded for it.
+    swapped: bool
+    #: Seconds that the load took.
+    load_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequeued(Event):
+    """An attempt ended without an answer and the job waits again."""
+
+    type: ClassVar[str] = "job.requeued"
+
+    #: Attempts spent so far.
+    attempt: int
+    reason: RequeueReason
+    error: str
+    #: Not to be started before this moment.
+    not_before: Micros | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDone(Event):
+    """The target answered in full."""
+
+    type: ClassVar[str] = "job.done"
+
+    attempt: int
+    artifacts: tuple[ArtifactRef, ...]
+    done_reason: str | None = None
+    prompt_tokens: int | None = None
+    generated_tokens: int | None = None
+    #: Ollama's own durations, nanoseconds.
+    total_duration: int | None = None
+    load_duration: int | None = None
+    prompt_eval_duration: int | None = None
+    eval_duration: int | None = None
+    #: Seconds from the request to the first byte of the answer.
+    first_token_s: float | None = None
+    #: Seconds from the request to the end of the answer.
+    run_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed(Event):
+    """The job ended without an answer, for good."""
+
+    type: ClassVar[str] = "job.failed"
+
+    attempt: int
+    error: str
+    code: str
+    #: The target's HTTP status, if it was the target that refused.
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCancelled(Event):
+    """Somebody ended the job before it had an answer."""
+
+    type: ClassVar[str] = "job.cancelled"
+
+    by: CancelledBy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobExpired(Event):
+    """The contents of a finished job were removed; its history stays."""
+
+    type: ClassVar[str] = "job.expired"
+
+    #: The artifacts that were removed.
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetDegraded(Event):
+    """The target stopped answering."""
+
+    type: ClassVar[str] = "target.degraded"
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetRecovered(Event):
+    """The target answers again, or for the first time."""
+
+    type: ClassVar[str] = "target.recovered"
+
+    version: str
+    #: Seconds since it was seen to be away.
+    away_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSwapped(Event):
+    """Another model became resident."""
+
+    type: ClassVar[str] = "model.swapped"
+
+    model: str
+    load_key: str
+    #: Seconds that the load took.
+    load_s: float
+    evicted: str | None = None
+    job_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStarted(Event):
+    """foreman started and took up what the log holds."""
+
+    type: ClassVar[str] = "daemon.started"
+
+    foreman_version: str
+    sqlite_version: str
+    #: Jobs that wait, those put back after a crash included.
+    waiting: int
+    #: Jobs put back after a crash.
+    requeued: int
+    #: Blocking calls whose callers went with the crash.
+    cancelled: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStopped(Event):
+    """foreman stopped in good order."""
+
+    type: ClassVar[str] = "daemon.stopped"
+
+    waiting: int
+
+
+JOB_EVENTS: tuple[type[Event], ...] = (
+    JobQueued,
+    JobLoading,
+    JobWorking,
+    JobRequeued,
+    JobDone,
+    JobFailed,
+    JobCancelled,
+    JobExpired,
+)
+DAEMON_EVENTS: tuple[type[Event], ...] = (TargetDegraded, TargetRecovered, ModelSwapped, DaemonStarted, DaemonStopped)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """An event with its place in the log."""
+
+    #: Its place among all events, from 1 on without gaps.
+    position: Position
+    #: The job's id, or `daemon`.
+    stream: str
+    #: Its place in its stream, from 1 on without gaps.
+    version: int
+    at: Micros
+    #: SHA-256 over the previous event's hash and this event's bytes.
+    hash: bytes
+    event: Event

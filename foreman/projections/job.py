@@ -1,0 +1,220 @@
+"""The job view: everything that is known of one job, as a fold of its events. Pure; its table is in `jobs`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from foreman.clock import Micros, seconds_between
+from foreman.errors import LogCorrupt
+from foreman.events.types import (
+    ArtifactRef,
+    CancelledBy,
+    Endpoint,
+    Event,
+    IdempotencyKey,
+    JobCancelled,
+    JobClass,
+    JobDone,
+    JobExpired,
+    JobFailed,
+    JobLoading,
+    JobQueued,
+    JobRequeued,
+    JobWorking,
+    Position,
+    Recorded,
+    RequeueReason,
+    Source,
+)
+from foreman.fsm.job import FINISHED, State, advance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """What the target said of the work it did. Durations of Ollama's are nanoseconds."""
+
+    done_reason: str | None = None
+    prompt_tokens: int | None = None
+    generated_tokens: int | None = None
+    total_duration: int | None = None
+    load_duration: int | None = None
+    prompt_eval_duration: int | None = None
+    eval_duration: int | None = None
+    first_token_s: float | None = None
+    run_s: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """One job as of `position`. Not changed in place: `fold` makes the next one."""
+
+    job_id: str
+    state: State
+    model: str
+    load_key: str
+    endpoint: Endpoint
+    source: Source
+    job_class: JobClass
+    stream: bool
+    request: ArtifactRef
+    max_attempts: int
+    #: Log position of its `job.queued`: its age among all jobs.
+    order: Position
+    created_at: Micros
+    updated_at: Micros
+    #: Its last event's place in the log, its place in the job's stream, and its hash as hexadecimal text.
+    position: Position
+    version: int
+    log_hash: str
+    #: Attempts begun that count: one that the daemon or an absent target cut short is taken back.
+    attempt: int = 0
+    #: How often it was begun at all; each run's tail starts from nothing.
+    run: int = 0
+    interruptions: int = 0
+    not_before: Micros | None = None
+    loading_at: Micros | None = None
+    started_at: Micros | None = None
+    completed_at: Micros | None = None
+    waited_s: float | None = None
+    load_s: float | None = None
+    error: str | None = None
+    error_code: str | None = None
+    error_status: int | None = None
+    cancelled_by: CancelledBy | None = None
+    metrics: Metrics | None = None
+    artifacts: tuple[ArtifactRef, ...] = ()
+    idempotency: IdempotencyKey | None = None
+    retry_of: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has its final state."""
+        return self.state in FINISHED or self.state is State.EXPIRED
+
+
+def fold(job: Job | None, recorded: Recorded) -> Job:
+    """The job after one more of its events. Raises IllegalTransition, or LogCorrupt for an event out of place."""
+    event = recorded.event
+    state = advance(State.NEW if job is None else job.state, event)
+    if job is None:
+        if not isinstance(event, JobQueued):
+            raise LogCorrupt(f"the first event of {recorded.stream} is {event.type}")  # unreachable by the table
+        return _queued(recorded, event, state)
+    common: dict[str, Any] = {
+        "state": state,
+        "updated_at": recorded.at,
+        "position": recorded.position,
+        "version": recorded.version,
+        "log_hash": recorded.hash.hex(),
+    }
+    return replace(job, **common, **_CHANGES[type(event)](job, event, recorded.at))
+
+
+def _queued(recorded: Recorded, event: JobQueued, state: State) -> Job:
+    return Job(
+        job_id=recorded.stream,
+        state=state,
+        model=event.model,
+        load_key=event.load_key,
+        endpoint=event.endpoint,
+        source=event.source,
+        job_class=event.job_class,
+        stream=event.stream,
+        request=event.request,
+        max_attempts=event.max_attempts,
+        order=recorded.position,
+        created_at=recorded.at,
+        updated_at=recorded.at,
+        position=recorded.position,
+        version=recorded.version,
+        log_hash=recorded.hash.hex(),
+        idempotency=event.idempotency,
+        retry_of=event.retry_of,
+    )
+
+
+def _loading(job: Job, event: JobLoading, at: Micros) -> dict[str, Any]:
+    return {
+        "attempt": event.attempt,
+        "run": job.run + 1,
+        "not_before": None,
+        "loading_at": at,
+        "started_at": None,
+        "waited_s": seconds_between(job.created_at, at),
+    }
+
+
+def _working(job: Job, event: JobWorking, at: Micros) -> dict[str, Any]:
+    return {
+        "attempt": event.attempt,
+        "run": job.run if job.state is State.LOADING else job.run + 1,
+        "not_before": None,
+        "started_at": at,
+        "waited_s": event.waited_s,
+        "load_s": event.load_s,
+    }
+
+
+def _requeued(job: Job, event: JobRequeued, at: Micros) -> dict[str, Any]:
+    return {
+        "attempt": event.attempt,
+        "interruptions": job.interruptions + (event.reason is RequeueReason.INTERRUPTED),
+        "not_before": event.not_before,
+        "loading_at": None,
+        "started_at": None,
+        "load_s": None,
+        "error": event.error,
+    }
+
+
+def _done(job: Job, event: JobDone, at: Micros) -> dict[str, Any]:
+    metrics = Metrics(
+        done_reason=event.done_reason,
+        prompt_tokens=event.prompt_tokens,
+        generated_tokens=event.generated_tokens,
+        total_duration=event.total_duration,
+        load_duration=event.load_duration,
+        prompt_eval_duration=event.prompt_eval_duration,
+        eval_duration=event.eval_duration,
+        first_token_s=event.first_token_s,
+        run_s=event.run_s,
+    )
+    return {
+        "attempt": event.attempt,
+        "completed_at": at,
+        "error": None,
+        "metrics": metrics,
+        "artifacts": event.artifacts,
+    }
+
+
+def _failed(job: Job, event: JobFailed, at: Micros) -> dict[str, Any]:
+    return {
+        "attempt": event.attempt,
+        "completed_at": at,
+        "not_before": None,
+        "error": event.error,
+        "error_code": event.code,
+        "error_status": event.status,
+    }
+
+
+def _cancelled(job: Job, event: JobCancelled, at: Micros) -> dict[str, Any]:
+    return {"completed_at": at, "not_before": None, "cancelled_by": event.by}
+
+
+def _expired(job: Job, event: JobExpired, at: Micros) -> dict[str, Any]:
+    return {"artifacts": ()}
+
+
+_CHANGES: dict[type[Event], Callable[[Job, Any, Micros], dict[str, Any]]] = {
+    JobLoading: _loading,
+    JobWorking: _working,
+    JobRequeued: _requeued,
+    JobDone: _done,
+    JobFailed: _failed,
+    JobCancelled: _cancelled,
+    JobExpired: _expired,
+}

@@ -1,0 +1,43 @@
+"""One daemon per database file: an advisory lock that dies with its holder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from foreman.errors import DatabaseLocked, DatabaseUnusable
+
+
+class FileLock:
+    """A lock on `<database>.lock`, which names its holder for whoever comes second.
+
+    It is a file of its own: closing any descriptor of the database itself would drop SQLite's own POSIX locks.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self.database = database
+        self.path = database.with_name(database.name + ".lock")
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock. Raises DatabaseLocked, naming the holder, or DatabaseUnusable."""
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise DatabaseUnusable(f"cannot create {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise DatabaseLocked(f"{self.database} is in use by another foreman (process {holder})") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock back; harmless when it is not held. The file stays: removing it would race a newcomer."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

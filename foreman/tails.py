@@ -1,0 +1,117 @@
+"""The bytes of a running answer: one writer, many readers, in memory only. Knows no event and no route.
+
+A tail holds what the target said in the present run of a job. A new run empties it, so a reader always learns that
+what it has seen so far is void.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Ending(StrEnum):
+    """How a tail's run ended."""
+
+    COMPLETE = "complete"
+    BROKEN = "broken"
+
+
+@dataclass(slots=True)
+class Run:
+    """What the target has said in one run: its status line's facts, then bytes in the pieces they came in."""
+
+    number: int
+    status: int | None = None
+    content_type: str = ""
+    chunks: list[bytes] = field(default_factory=list)
+    ending: Ending | None = None
+
+
+class Tail:
+    """The present run of one job, and those who follow it."""
+
+    def __init__(self) -> None:
+        self.run = Run(number=0)
+        #: Set once the job has its final state: nothing more will come.
+        self.closed = False
+        self._wakers: set[asyncio.Event] = set()
+
+    def restart(self, number: int) -> Run:
+        """Begin run `number` (from 1 on) and forget the one before."""
+        self.run = Run(number=number)
+        self._wake()
+        return self.run
+
+    def begin(self, status: int, content_type: str) -> None:
+        """The target's status line has come."""
+        self.run.status, self.run.content_type = status, content_type
+        self._wake()
+
+    def write(self, chunk: bytes) -> None:
+        """The target said this."""
+        self.run.chunks.append(chunk)
+        self._wake()
+
+    def end(self, ending: Ending) -> None:
+        """The target has said all it will say in this run."""
+        self.run.ending = ending
+        self._wake()
+
+    def close(self) -> None:
+        """The job is over; harmless when repeated."""
+        self.closed = True
+        self._wake()
+
+    def watch(self) -> Waker:
+        """A wake-up that is set at each change; use it in a `with` block."""
+        return Waker(self._wakers)
+
+    def _wake(self) -> None:
+        for waker in self._wakers:
+            waker.set()
+
+
+class Waker:
+    """An asyncio.Event that a tail sets at each change, from `with` to the end of the block."""
+
+    def __init__(self, wakers: set[asyncio.Event]) -> None:
+        self._wakers = wakers
+        self._event = asyncio.Event()
+
+    def __enter__(self) -> asyncio.Event:
+        self._wakers.add(self._event)
+        return self._event
+
+    def __exit__(self, *_: object) -> None:
+        self._wakers.discard(self._event)
+
+
+class Tails:
+    """The tails of jobs that run or whose callers wait."""
+
+    def __init__(self) -> None:
+        self._tails: dict[str, Tail] = {}
+
+    def open(self, job_id: str) -> Tail:
+        """The job's tail, made if need be."""
+        return self._tails.setdefault(job_id, Tail())
+
+    def get(self, job_id: str) -> Tail | None:
+        """The job's tail if it has one."""
+        return self._tails.get(job_id)
+
+    def close(self, job_id: str) -> None:
+        """The job is over: those who hold its tail read it to the end, nobody else finds it."""
+        tail = self._tails.pop(job_id, None)
+        if tail is not None:
+            tail.close()
+
+    def __iter__(self) -> Iterator[str]:
+        """The ids of jobs that have a tail."""
+        return iter(self._tails)
+
+    def __len__(self) -> int:
+        return len(self._tails)
