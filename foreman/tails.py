@@ -37,6 +37,8 @@ class Tail:
         self.run = Run(number=0)
         #: Set once the job has its final state: nothing more will come.
         self.closed = False
+        #: What the caller of a blocking call said of itself, to be passed on to the target.
+        self.headers: dict[str, str] = {}
         self._wakers: set[asyncio.Event] = set()
 
     def restart(self, number: int) -> Run:

@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 from foreman.clock import Clock, Micros
@@ -134,6 +135,8 @@ class Ledger:
         self._inbox: asyncio.Queue[Request | None] = asyncio.Queue()
         self._closed = False
         self._snapshot_at = Position(0)
+        #: Pages that could be given back to the file system; infinite means not counted yet.
+        self._free_pages: float = 0
 
     async def restore(self) -> list[Job]:
         """Take up where the file stands; the unfinished jobs, oldest first."""
@@ -145,6 +148,10 @@ class Ledger:
         self.statistics = await snapshots.statistics_now(read)
         self._snapshot_at = self.statistics.position
         return unfinished
+
+    async def job(self, job_id: str) -> Job | None:
+        """The job as of the last commit, or None; costs a read only if nothing has happened to it for long."""
+        return self._views.get(job_id) or await jobs.find(self.database.read, job_id)
 
     async def execute(self, command: Command) -> Outcome:
         """Have a command carried out; returns once it is durable. A caller that goes away does not undo it.
@@ -172,6 +179,7 @@ class Ledger:
                 # A cancellation must not leave a transaction of unknown fate behind.
                 await asyncio.shield(asyncio.ensure_future(self._commit(waiting)))
                 waiting = []
+                await self._shrink()
         finally:
             self._closed = True
             self._refuse_rest(waiting)
@@ -213,6 +221,13 @@ class Ledger:
         for request, decision, made in decided:
             answer = tuple(batch.jobs[job_id] for job_id in decision.answer if job_id in batch.jobs)
             _settle(request, Outcome(jobs=answer, recorded=tuple(made), repeated=decision.repeated))
+
+    async def _shrink(self) -> None:
+        """After contents were removed: give the file's free pages back, as long as nobody waits for the ledger."""
+        while self._free_pages and self._inbox.empty():
+            before, self._free_pages = self._free_pages, await self.database.give_back_space()
+            if self._free_pages >= before:
+                return
 
     async def _open_batch(self, requests: Sequence[Request]) -> Batch:
         batch = Batch(
@@ -260,6 +275,8 @@ class Ledger:
         for recorded in batch.recorded:
             self.work.apply(recorded)
             self.statistics.apply(recorded)
+        if batch.emptied:
+            self._free_pages = inf
         self.feed.publish(batch.recorded)
 
 

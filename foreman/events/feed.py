@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from foreman.events.types import Position, Recorded
@@ -15,6 +15,8 @@ class Feed:
 
     def __init__(self) -> None:
         self.position = Position(0)
+        #: Called with each new event, in order, after COMMIT; for what lives in this process only.
+        self.listeners: list[Callable[[Recorded], None]] = []
         self._any: set[asyncio.Event] = set()
         self._streams: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
 
@@ -23,6 +25,9 @@ class Feed:
         if not recorded:
             return
         self.position = recorded[-1].position
+        for told in self.listeners:
+            for item in recorded:
+                told(item)
         for wake in self._any:
             wake.set()
         if self._streams:

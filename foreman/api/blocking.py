@@ -1,0 +1,97 @@
+"""`/api/chat` and `/api/generate`: a blocking call becomes a job, waits its turn, and gets the target's bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+import orjson
+from sanic import Request
+from sanic.response import BaseHTTPResponse, raw
+
+from foreman.api.desk import Desk, desk_of
+from foreman.api.errors import JSON
+from foreman.api.intake import Origin, idempotency_key, submission
+from foreman.api.relay import relay
+from foreman.api.waiting import Waiting, replay
+from foreman.commands.types import Submission, SubmitJobs
+from foreman.errors import ForemanError, RequestInvalid, TargetError
+from foreman.events.types import Endpoint, JobClass, Source
+from foreman.target.client import forwarded
+from foreman.target.requests import read_generation
+
+
+async def chat(request: Request) -> BaseHTTPResponse | None:
+    """`POST /api/chat`."""
+    return await _blocking(request, Endpoint.CHAT)
+
+
+async def generate(request: Request) -> BaseHTTPResponse | None:
+    """`POST /api/generate`."""
+    return await _blocking(request, Endpoint.GENERATE)
+
+
+async def _blocking(request: Request, endpoint: Endpoint) -> BaseHTTPResponse | None:
+    desk = desk_of(request)
+    try:
+        generation = read_generation(request.body)
+    except RequestInvalid as error:
+        return await _refuse(request, desk, str(error), HTTPStatus.BAD_REQUEST)
+    model = None if generation.model is None else await desk.find_model(generation.model)
+    if model is None:
+        return await _refuse(request, desk, *_missing(generation.model, endpoint))
+    if generation.unloads:
+        answer = await relay(request, desk)
+        desk.inventory.poll_soon()
+        return answer
+    desk.must_be_open()
+    origin = Origin(
+        endpoint=endpoint,
+        source=Source.SYNC,
+        job_class=JobClass.INTERACTIVE,
+        idempotency=idempotency_key(request, endpoint.value),
+    )
+    return await _queue(request, desk, submission(desk, generation, model, origin))
+
+
+async def _refuse(request: Request, desk: Desk, message: str, status: int) -> BaseHTTPResponse | None:
+    """What cannot become a job is the target's to refuse, in its own words; ours are for when it is away.
+
+    Nothing runs there for it: it names no model that the target has, or cannot be read at all.
+    """
+    if desk.inventory.up:
+        try:
+            return await relay(request, desk)
+        except TargetError as error:
+            await desk.inventory.report_unreachable(str(error))
+    return raw(orjson.dumps({"error": message}), status=status, content_type=JSON)
+
+
+def _missing(model: str | None, endpoint: Endpoint) -> tuple[str, int]:
+    """Ollama's words for a model that is not named, or not there (ollama 0.33)."""
+    if model is None and endpoint is Endpoint.CHAT:
+        return "model is required", HTTPStatus.BAD_REQUEST
+    return f"model '{model or ''}' not found", HTTPStatus.NOT_FOUND
+
+
+async def _queue(request: Request, desk: Desk, new: Submission) -> BaseHTTPResponse | None:
+    """Submit the job and wait for its answer; a caller that leaves takes the job along, unless it has a key."""
+    key = new.queued.idempotency
+    command = SubmitJobs(submissions=(new,), key=key.key if key else None, fingerprint=key.fingerprint if key else "")
+    # Before the submit: the worker may start the job before this handler runs again.
+    desk.tails.open(new.job_id).headers = forwarded(request.headers)
+    try:
+        outcome = await desk.ledger.execute(command)
+        job = outcome.jobs[0]
+        if outcome.repeated:
+            desk.tails.close(new.job_id)
+            if job.finished:
+                return await replay(desk, job, stream=new.queued.stream)
+        return await Waiting(request, desk, job, desk.tails.open(job.job_id)).answer()
+    except ForemanError:
+        desk.tails.close(new.job_id)
+        raise
+    except asyncio.CancelledError:
+        if key is None:
+            desk.cancel_for_caller(new.job_id)
+        raise

@@ -1,0 +1,90 @@
+"""Who may come in: the bearer token, and the browser checks that Ollama makes. Runs before a body is read."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from typing import Final
+from urllib.parse import urlsplit
+
+from sanic import HTTPResponse, Request
+
+from foreman.errors import Unauthorized
+
+#: Open without a token: the probe, and what Ollama's own clients ask first.
+OPEN_PATHS: Final = frozenset({"/healthz", "/"})
+#: Origins that Ollama allows by default (ollama 0.33, envconfig): these hosts over http or https, and these schemes.
+LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "0.0.0.0"})  # noqa: S104  (compared, never bound)
+APP_SCHEMES: Final = frozenset({"app", "file", "tauri", "vscode-webview", "vscode-file"})
+LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal")
+PREFLIGHT: Final = {
+    "access-control-allow-headers": (
+        "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,"
+        "X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,"
+        "X-Stainless-Os,X-Stainless-Package-Version,X-Stainless-Poll-Helper,X-Stainless-Retry-Count,"
+        "X-Stainless-Runtime,X-Stainless-Runtime-Version,X-Stainless-Timeout"
+    ),
+    "access-control-allow-methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
+    "access-control-max-age": "43200",
+}
+
+
+def check_token(request: Request, token: str | None) -> None:
+    """Raises Unauthorized unless the request carries the token, compared in constant time."""
+    if token is None or request.path in OPEN_PATHS or request.method == "OPTIONS":
+        return
+    given = request.headers.get("authorization", "")
+    scheme, _, value = given.partition(" ")
+    if not given:
+        raise Unauthorized("this foreman needs a token: send it as 'Authorization: Bearer <token>'")
+    right = hmac.compare_digest(value.strip().encode(errors="surrogateescape"), token.encode())
+    if scheme.lower() != "bearer" or not right:
+        raise Unauthorized("the token is wrong")
+
+
+def is_foreign(request: Request, *, check_host: bool) -> bool:
+    """Whether a browser sent this on behalf of a page that has no business here; Ollama answers 403, empty.
+
+    `check_host` is for a foreman bound to loopback: only there does an unknown Host mean DNS rebinding.
+    """
+    origin = request.headers.get("origin")
+    if origin is not None and not _is_same(origin, request) and not is_allowed_origin(origin):
+        return True
+    return check_host and not is_local_host(request.headers.get("host", ""))
+
+
+def is_allowed_origin(origin: str) -> bool:
+    """Whether Ollama allows pages of this origin by default."""
+    scheme, separator, rest = origin.partition("://")
+    if not separator:
+        return False
+    if scheme in APP_SCHEMES:
+        return True
+    return scheme in {"http", "https"} and (urlsplit(f"//{rest}").hostname or "") in LOCAL_HOSTS
+
+
+def is_local_host(host: str) -> bool:
+    """Whether a Host header names this machine or its private network."""
+    name = (urlsplit(f"//{host}").hostname or "") if host else ""
+    if not name or name == "localhost" or name.endswith(LOCAL_SUFFIXES):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_private or address.is_unspecified
+
+
+def allow_origin(request: Request, response: HTTPResponse) -> None:
+    """Tell the browser that the page may read this answer."""
+    origin = request.headers.get("origin")
+    if origin is None or _is_same(origin, request) or not is_allowed_origin(origin):
+        return
+    response.headers["access-control-allow-origin"] = origin
+    response.headers["vary"] = "Origin"
+    if request.method == "OPTIONS":
+        response.headers.update(PREFLIGHT)
+
+
+def _is_same(origin: str, request: Request) -> bool:
+    return origin.partition("://")[2] == request.headers.get("host")

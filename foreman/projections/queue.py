@@ -1,0 +1,221 @@
+"""The waiting jobs in memory, ordered so that picking and counting never scan them.
+
+Owns the order: per load key and class the oldest first, where age is the log position of `job.queued`, never wall time.
+Must not know events, choose what runs, or read a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from sortedcontainers import SortedDict, SortedKeyList
+
+from foreman.events.types import JobClass
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, KeysView
+
+    from foreman.clock import Micros
+
+_NONE: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One waiting job, as far as choosing needs to know it."""
+
+    job_id: str
+    #: What makes the target reload when it differs.
+    load_key: str
+    job_class: JobClass
+    #: Log position of the job's `job.queued`: its age, and the place it returns to after a failed attempt.
+    order: int
+    queued_at: Micros
+    #: The end of its backoff; None = ready.
+    not_before: Micros | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job stands if nobody else comes and nobody becomes overdue."""
+
+    #: 1 = next.
+    position: int
+    ahead: int
+    #: Jobs ahead per load key in no special order; the job's own key is always among them.
+    ahead_by_key: dict[str, int]
+    #: Models to be loaded until it can start, its own included.
+    loads: int
+
+
+class _Lane:
+    """The jobs of one load key: two ordered lists of those that are ready, and how many are in backoff."""
+
+    __slots__ = ("key", "ready", "resting")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.ready = {job_class: SortedKeyList(key=attrgetter("order")) for job_class in JobClass}
+        self.resting = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self.ready.values()))
+
+    def rank(self, serving: str | None, joining: Waiting | None = None) -> tuple[bool, bool, int]:
+        """Sorts lanes as the scheduler serves them while nobody is overdue; `joining` counts as if it were ready."""
+        for job_class in JobClass:
+            heads = [job.order for job in self.ready[job_class][:1]]
+            if joining is not None and joining.job_class is job_class:
+                heads.append(joining.order)
+            if heads:
+                return (self.key != serving, job_class is not JobClass.INTERACTIVE, min(heads))
+        raise ValueError(f"nothing of {self.key} is ready")
+
+
+class Queue:
+    """Every operation costs O(log n) in the number of jobs, but for `place`, which adds the number of load keys."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Waiting] = {}
+        self._lanes: dict[str, _Lane] = {}
+        # Per class: order of each lane's oldest ready job -> that job.
+        self._heads: dict[JobClass, SortedDict] = {job_class: SortedDict() for job_class in JobClass}
+        # Not a heap, because a job cancelled in its backoff has to leave at once.
+        self._resting = SortedKeyList(key=attrgetter("not_before", "order"))
+        self._newest = 0
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __contains__(self, job_id: object) -> bool:
+        return job_id in self._jobs
+
+    def __iter__(self) -> Iterator[Waiting]:
+        return iter(self._jobs.values())
+
+    @property
+    def newest(self) -> int:
+        """The highest `order` ever added."""
+        return self._newest
+
+    @property
+    def next_due(self) -> Micros | None:
+        """When the next backoff ends; None if nobody is in one."""
+        return self._resting[0].not_before if self._resting else None
+
+    @property
+    def load_keys(self) -> KeysView[str]:
+        """The load keys with waiting jobs, backoff included."""
+        return self._lanes.keys()
+
+    def get(self, job_id: str) -> Waiting | None:
+        """The entry, if this job waits."""
+        return self._jobs.get(job_id)
+
+    def count(self, load_key: str, job_class: JobClass | None = None) -> int:
+        """How many jobs of a load key are ready, of one class or of both."""
+        lane = self._lanes.get(load_key)
+        if lane is None:
+            return 0
+        return len(lane) if job_class is None else len(lane.ready[job_class])
+
+    def count_resting(self, load_key: str) -> int:
+        """How many jobs of a load key are in backoff."""
+        lane = self._lanes.get(load_key)
+        return 0 if lane is None else lane.resting
+
+    def add(self, entry: Waiting) -> None:
+        """Put a job in its place; one that already waits is replaced."""
+        self.remove(entry.job_id)
+        lane = self._lanes.get(entry.load_key)
+        if lane is None:
+            lane = self._lanes[entry.load_key] = _Lane(entry.load_key)
+        elif lane.key is not entry.load_key:
+            # A million jobs must not hold a million copies of the same few keys.
+            entry = replace(entry, load_key=lane.key)
+        self._jobs[entry.job_id] = entry
+        self._newest = max(self._newest, entry.order)
+        if entry.not_before is None:
+            self._line_up(lane, entry)
+        else:
+            lane.resting += 1
+            self._resting.add(entry)
+
+    def remove(self, job_id: str) -> bool:
+        """Take a job out; False if it does not wait."""
+        entry = self._jobs.pop(job_id, None)
+        if entry is None:
+            return False
+        lane = self._lanes[entry.load_key]
+        if entry.not_before is None:
+            self._leave(lane, entry)
+        else:
+            lane.resting -= 1
+            self._resting.remove(entry)
+        if not lane and not lane.resting:
+            del self._lanes[entry.load_key]
+        return True
+
+    def settle(self, now: Micros) -> int:
+        """Let the jobs whose backoff is over return to their old places; how many did."""
+        settled = 0
+        while self._resting and self._resting[0].not_before <= now:
+            entry = replace(self._resting.pop(0), not_before=None)
+            self._jobs[entry.job_id] = entry
+            lane = self._lanes[entry.load_key]
+            lane.resting -= 1
+            self._line_up(lane, entry)
+            settled += 1
+        return settled
+
+    def oldest(self, load_key: str, job_class: JobClass, besides: Collection[str] = _NONE) -> Waiting | None:
+        """The oldest ready job of a load key and class whose id is not in `besides` (which should be short)."""
+        lane = self._lanes.get(load_key)
+        if lane is None:
+            return None
+        return next((job for job in lane.ready[job_class] if job.job_id not in besides), None)
+
+    def heads(self, job_class: JobClass) -> Iterator[Waiting]:
+        """The oldest ready job of every load key in this class, oldest first."""
+        return iter(self._heads[job_class].values())
+
+    def place(self, job_id: str, serving: str | None) -> Place | None:
+        """Where a job stands while the target serves `serving`; None if it does not wait.
+
+        Exact as long as nobody is overdue: the key being served drains, then the key of the oldest interactive job,
+        and so on, last the keys with batch jobs only. Turns and fourth picks move overdue jobs forward from here: their
+        own place is then an upper estimate, and that of the jobs they overtake a lower one. Other jobs in backoff are
+        not counted; a job in backoff itself is told its place as if it were ready.
+        """
+        entry = self._jobs.get(job_id)
+        if entry is None:
+            return None
+        own = self._lanes[entry.load_key]
+        rank = own.rank(serving, entry)
+        ahead = {own.key: own.ready[entry.job_class].bisect_key_left(entry.order)}
+        if entry.job_class is JobClass.BATCH:
+            ahead[own.key] += len(own.ready[JobClass.INTERACTIVE])
+        for lane in self._lanes.values():
+            if lane is not own and lane and lane.rank(serving) < rank:
+                ahead[lane.key] = len(lane)
+        total = sum(ahead.values())
+        return Place(total + 1, total, ahead, loads=len(ahead.keys() - {serving}))
+
+    def _line_up(self, lane: _Lane, entry: Waiting) -> None:
+        ready, heads = lane.ready[entry.job_class], self._heads[entry.job_class]
+        if ready and ready[0].order > entry.order:
+            del heads[ready[0].order]
+        ready.add(entry)
+        if ready[0] is entry:
+            heads[entry.order] = entry
+
+    def _leave(self, lane: _Lane, entry: Waiting) -> None:
+        ready, heads = lane.ready[entry.job_class], self._heads[entry.job_class]
+        was_head = ready[0] is entry
+        ready.remove(entry)
+        if was_head:
+            del heads[entry.order]
+            if ready:
+                heads[ready[0].order] = ready[0]

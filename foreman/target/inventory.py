@@ -1,0 +1,184 @@
+"""What the target has: its models, what it holds in memory, and whether it answers. Polled, never asked per request.
+
+While the target is away the last known lists stay, marked as of when they were true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from foreman.clock import Clock, Micros, seconds_between
+from foreman.errors import TargetError, TargetRefused
+from foreman.target.client import Target
+from foreman.target.names import canonical
+
+#: A poll that takes longer says that the target is not well.
+POLL_TIMEOUT_S: Final = 10.0
+#: While the target is away: how soon to look again, at most.
+AWAY_POLL_S: Final = (0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model of the target's."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Whether the target answers, and since when not."""
+
+    #: None until the first poll has ended one way or the other.
+    up: bool | None = None
+    error: str = ""
+    #: When it was first seen to be away.
+    away_since: Micros | None = None
+    last_success: Micros | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What the target said at one poll, verbatim and read."""
+
+    tags: bytes = b'{"models":[]}'
+    ps: bytes = b'{"models":[]}'
+    models: Mapping[str, Model] = field(default_factory=dict)
+    #: The digests in memory, longest-lived first.
+    loaded: tuple[str, ...] = ()
+
+
+#: Told of each change of health, before and after; awaited before the next poll.
+OnChange = Callable[[Health, Health], Awaitable[None]]
+#: Told of each listing and when its poll began (monotonic seconds).
+OnListing = Callable[[Listing, float], None]
+
+
+class Inventory:
+    """The last known state of the target. `run()` is a task of the daemon's."""
+
+    def __init__(self, target: Target, clock: Clock, poll_interval_s: float) -> None:
+        self._target = target
+        self._clock = clock
+        self._interval_s = poll_interval_s
+        self.health = Health()
+        self.listing = Listing()
+        self.on_change: list[OnChange] = []
+        self.on_listing: list[OnListing] = []
+        self._wanted = asyncio.Event()
+        self._polling: asyncio.Task[None] | None = None
+        self._failures = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether the target has ever answered: without that, no model can be said to be missing."""
+        return self.health.last_success is not None
+
+    @property
+    def up(self) -> bool:
+        """Whether the target answered last."""
+        return self.health.up is True
+
+    def find(self, name: str) -> Model | None:
+        """The model of that name, however it is spelt."""
+        return self.listing.models.get(canonical(name))
+
+    def name_of(self, digest: str) -> str | None:
+        """The name of the model with that digest."""
+        return next((model.name for model in self.listing.models.values() if model.digest == digest), None)
+
+    async def run(self) -> None:
+        """Poll for ever; sooner when somebody asks, or while the target is away."""
+        while True:
+            await self.refresh()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause_s()):
+                    await self._wanted.wait()
+            self._wanted.clear()
+
+    async def refresh(self) -> None:
+        """Have one poll made now; callers that come while it is under way share it."""
+        if self._polling is None:
+            self._polling = asyncio.create_task(self._poll(), name="inventory poll")
+            self._polling.add_done_callback(self._poll_ended)
+        # A caller that leaves must not take the poll of the others with it.
+        await asyncio.shield(self._polling)
+
+    def poll_soon(self) -> None:
+        """Something has changed at the target, or a call to it has failed: look again without waiting for it."""
+        self._wanted.set()
+
+    async def report_unreachable(self, error: str) -> None:
+        """A call could not reach the target: it is away until a poll says otherwise."""
+        if self.health.up is not False:
+            await self._become_away(error)
+        self.poll_soon()
+
+    def _poll_ended(self, _: asyncio.Task[None]) -> None:
+        self._polling = None
+
+    def _pause_s(self) -> float:
+        if self.health.up:
+            return self._interval_s
+        return min(self._interval_s, AWAY_POLL_S[min(self._failures, len(AWAY_POLL_S)) - 1])
+
+    async def _poll(self) -> None:
+        began = self._clock.monotonic()
+        try:
+            tags, ps, version = await asyncio.gather(
+                self._target.fetch("GET", "/api/tags", within_s=POLL_TIMEOUT_S),
+                self._target.fetch("GET", "/api/ps", within_s=POLL_TIMEOUT_S),
+                self._target.fetch("GET", "/api/version", within_s=POLL_TIMEOUT_S),
+            )
+            listing = _listing(tags, ps)
+            version_text = str(orjson.loads(version).get("version", ""))
+        except TargetRefused as error:
+            await self._become_away(f"HTTP {error.status}: {error}")
+        except TargetError as error:
+            await self._become_away(str(error))
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            await self._become_away(f"the target does not answer as Ollama does: {error}")
+        else:
+            self._failures = 0
+            self.listing = listing
+            for told in self.on_listing:
+                told(listing, began)
+            await self._change(Health(up=True, last_success=self._clock.now(), version=version_text))
+
+    async def _become_away(self, error: str) -> None:
+        self._failures += 1
+        before = self.health
+        since = before.away_since if before.up is False else self._clock.now()
+        await self._change(
+            Health(up=False, error=error, away_since=since, last_success=before.last_success, version=before.version)
+        )
+
+    async def _change(self, health: Health) -> None:
+        before, self.health = self.health, health
+        for told in self.on_change:
+            await told(before, health)
+
+    def away_s(self, before: Health) -> float | None:
+        """Seconds that an absence has lasted, for the event that ends it."""
+        return None if before.away_since is None else seconds_between(before.away_since, self._clock.now())
+
+
+def _listing(tags: bytes, ps: bytes) -> Listing:
+    models: dict[str, Model] = {}
+    for entry in _entries(tags):
+        name = str(entry["name"])
+        models[canonical(name)] = Model(name=name, digest=str(entry.get("digest") or canonical(name)))
+    loaded = tuple(str(entry.get("digest") or canonical(str(entry["name"]))) for entry in _entries(ps))
+    return Listing(tags=tags, ps=ps, models=models, loaded=loaded)
+
+
+def _entries(body: bytes) -> list[dict[str, Any]]:
+    return list(orjson.loads(body)["models"] or ())

@@ -1,0 +1,59 @@
+"""Model names and load keys: when two requests mean one load of one model. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+#: The options whose change makes Ollama reload a model (ollama 0.33, needsReload); DESIGN's list and one more.
+RELOADING_OPTIONS: Final = (
+    "num_ctx",
+    "num_batch",
+    "num_gpu",
+    "main_gpu",
+    "use_mmap",
+    "num_thread",
+    "draft_num_predict",
+)
+REGISTRY: Final = "registry.ollama.ai/"
+LIBRARY: Final = "library/"
+#: A longer option value is none that Ollama would take; its digest stands for it.
+LONGEST_VALUE: Final = 32
+
+
+def canonical(name: str) -> str:
+    """The name as Ollama compares it: lower case, with its tag, without the default registry and namespace."""
+    short = name.strip().lower()
+    _, separator, rest = short.partition("://")
+    short = (rest if separator else short).removeprefix(REGISTRY).removeprefix(LIBRARY)
+    return short if ":" in short.rpartition("/")[2] else f"{short}:latest"
+
+
+def load_key(identity: str, options: Mapping[str, Any]) -> str:
+    """What has to stay the same for a model to stay loaded: its digest (or name) and the options that reload it."""
+    parts = [identity]
+    for option in RELOADING_OPTIONS:
+        value = options.get(option)
+        if value is not None:
+            parts.append(f"{option}={_text(value)}")
+    return " ".join(parts)
+
+
+def identity_of(key: str) -> str:
+    """The model's digest (or name) in a load key."""
+    return key.partition(" ")[0]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # Ollama takes 4096.0 for 4096
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:  # an integer beyond 64 bits
+        text = str(value)
+    if len(text) > LONGEST_VALUE or " " in text:
+        return hashlib.sha256(text.encode()).hexdigest()[:LONGEST_VALUE]
+    return text

@@ -1,0 +1,230 @@
+"""One run of one job: load its model if need be, send its request, hand its answer on, record how it ended.
+
+Chooses nothing and retries nothing: an attempt that breaks goes back to the ledger as a command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Final
+
+from foreman import __version__
+from foreman.clock import Clock, Micros
+from foreman.commands.ledger import Ledger
+from foreman.commands.types import Command, FailJob, FinishJob, Note, RequeueJob, StartLoading, StartWorking
+from foreman.errors import IllegalTransition, StorageFull, TargetBroke, TargetRefused, TargetUnreachable
+from foreman.events.types import ModelSwapped, RequeueReason, Source
+from foreman.logs import get_logger
+from foreman.projections import contents
+from foreman.projections.contents import artifact
+from foreman.projections.job import Job
+from foreman.storage.reading import Read
+from foreman.tails import Ending, Tail, Tails
+from foreman.target.client import Target, refused
+from foreman.target.inventory import Inventory
+from foreman.target.names import identity_of
+from foreman.target.requests import Generation, load_body, read_generation, work_body
+from foreman.target.residency import Residency
+from foreman.worker.assemble import Completion, assemble
+
+log = get_logger(__name__)
+
+FIRST_BACKOFF_S: Final = 1.0
+LONGEST_BACKOFF_S: Final = 30.0
+#: How often recording an outcome is tried again while the disk is full.
+FULL_DISK_PAUSE_S: Final = 1.0
+HEADERS: Final = {
+    "content-type": "application/json",
+    "accept": "application/x-ndjson",
+    "user-agent": f"foreman/{__version__}",
+}
+
+
+class Phase(StrEnum):
+    """Where a run is; the worker may interfere with the first two only."""
+
+    LOADING = "loading"
+    WORKING = "working"
+    RECORDING = "recording"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What a run works with."""
+
+    ledger: Ledger
+    read: Read
+    target: Target
+    inventory: Inventory
+    residency: Residency
+    tails: Tails
+    clock: Clock
+    #: Added to requests that say nothing of it, as Ollama takes it: a number of seconds or a duration.
+    keep_alive: int | str
+
+
+def backoff_s(attempt: int) -> float:
+    """Seconds to wait after attempt number `attempt` (from 1 on) has broken."""
+    return float(min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** max(0, attempt - 1)))
+
+
+class Attempt:
+    """One run. `run()` is a task of the worker's, which may cancel it before `RECORDING`."""
+
+    def __init__(self, bench: Bench, job: Job, *, swaps: bool, on_change: Callable[[Phase], None]) -> None:
+        """`on_change` is called at each change of phase, with the new one."""
+        self.bench = bench
+        self.job = job
+        self.swaps = swaps
+        self.phase = Phase.LOADING if swaps else Phase.WORKING
+        self.load_s: float | None = None
+        self._on_change = on_change
+        self._tail: Tail = bench.tails.open(job.job_id)
+
+    async def run(self) -> None:
+        """Do all of it; returns when the outcome is durable or the job is no longer ours to run."""
+        found = await contents.find(self.bench.read, self.job.job_id, contents.REQUEST)
+        if found is None:
+            return  # it was cancelled and expired before it could start
+        self._tail.restart(self.job.run + 1)
+        try:
+            outcome = await self._attempt(read_generation(found.data))
+            self._enter(Phase.RECORDING)
+            await self._record(outcome)
+        except IllegalTransition:
+            return  # cancelled in the meantime: the log knows, and nothing of ours is to be added
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self._on_change(phase)
+
+    async def _attempt(self, generation: Generation) -> Command:
+        """Load and work; what came of it, as a command."""
+        try:
+            if self.swaps:
+                await self._load(generation)
+                self._enter(Phase.WORKING)
+            return await self._work(generation)
+        except TargetUnreachable as error:
+            self._tail.end(Ending.BROKEN)
+            await self.bench.inventory.report_unreachable(str(error))
+            return RequeueJob(job_id=self.job.job_id, reason=RequeueReason.UNREACHABLE, error=str(error))
+        except TargetBroke as error:
+            self._tail.end(Ending.BROKEN)
+            self.bench.inventory.poll_soon()
+            return self._broken(str(error))
+        except TargetRefused as error:
+            if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                return self._broken(str(error))
+            self._tail.begin(error.status, error.content_type)
+            self._tail.write(error.body)
+            self._tail.end(Ending.COMPLETE)
+            return FailJob(job_id=self.job.job_id, error=str(error), code=error.code, status=error.status)
+
+    def _broken(self, error: str) -> Command:
+        job = self.job
+        if self._tail.run.chunks and job.source is Source.SYNC and job.stream:
+            # What the caller has seen cannot be taken back: a second answer would be glued to half of the first.
+            return FailJob(job_id=job.job_id, error=error, code="target_broke")
+        pause_s = backoff_s(job.attempt + 1)
+        return RequeueJob(
+            job_id=job.job_id,
+            reason=RequeueReason.CONNECTION,
+            error=error,
+            not_before=Micros(self.bench.clock.now() + round(pause_s * 1_000_000)),
+        )
+
+    async def _load(self, generation: Generation) -> None:
+        """Load the model with an empty request; what the target has against it, it shall say to the real one."""
+        bench, job = self.bench, self.job
+        resident = bench.residency.key
+        evicts = None if resident is None else bench.inventory.name_of(identity_of(resident)) or resident
+        await self._record(StartLoading(job_id=job.job_id, evicts=evicts))
+        began = bench.clock.monotonic()
+        body = load_body(generation, bench.keep_alive)
+        async with bench.target.generate(job.endpoint.path, body, HEADERS) as reply:
+            answer = await reply.read()
+        if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            bench.residency.lost()
+            raise refused(reply.status, reply.content_type, answer)
+        if reply.status == HTTPStatus.OK:
+            self.load_s = bench.clock.monotonic() - began
+            bench.residency.loaded(job.load_key)
+            bench.inventory.poll_soon()
+            event = ModelSwapped(
+                model=job.model, load_key=job.load_key, load_s=self.load_s, evicted=evicts, job_id=job.job_id
+            )
+            await self._record(Note(event=event))
+        if job.job_id not in bench.ledger.work.running:
+            raise IllegalTransition("the job was cancelled while its model was being loaded")
+
+    async def _work(self, generation: Generation) -> Command:
+        """Send the request while `job.working` is being committed: a crash then only means that it is still queued."""
+        start = StartWorking(job_id=self.job.job_id, swapped=self.load_s is not None, load_s=self.load_s)
+        recorded = asyncio.create_task(self._record(start), name=f"record {self.job.job_id} as working")
+        sent = asyncio.create_task(self._converse(generation), name=f"send {self.job.job_id}")
+        try:
+            await asyncio.wait({recorded, sent}, return_when=asyncio.FIRST_EXCEPTION)
+            # First the log: a job that was cancelled before it could start shows there, whatever the target said.
+            await recorded
+            return await sent
+        finally:
+            for task in (sent, recorded):
+                task.cancel()
+            await asyncio.gather(sent, recorded, return_exceptions=True)
+
+    async def _converse(self, generation: Generation) -> Command:
+        """Send the request and pass the answer on as it comes. Raises TargetError."""
+        bench, job = self.bench, self.job
+        # A blocking call goes up as its caller wrote it; a job is always streamed, so that it can be followed.
+        body = work_body(generation, bench.keep_alive, stream=None if job.source is Source.SYNC else True)
+        began = bench.clock.monotonic()
+        first_token_s: float | None = None
+        async with bench.target.generate(job.endpoint.path, body, {**HEADERS, **self._tail.headers}) as reply:
+            if reply.status != HTTPStatus.OK:
+                raise refused(reply.status, reply.content_type, await reply.read())
+            self._tail.begin(reply.status, reply.content_type)
+            async for chunk in reply.chunks():
+                if first_token_s is None:
+                    first_token_s = bench.clock.monotonic() - began
+                self._tail.write(chunk)
+        if generation.releases:
+            bench.residency.lost()
+        else:
+            bench.residency.loaded(job.load_key)
+        return self._finished(first_token_s, bench.clock.monotonic() - began)
+
+    def _finished(self, first_token_s: float | None, run_s: float) -> Command:
+        """What a complete answer amounts to. Raises TargetBroke if it is none and may be asked for again."""
+        answer, job = b"".join(self._tail.run.chunks), self.job
+        try:
+            completion = assemble(answer)
+        except TargetBroke as error:
+            if job.source is Source.ASYNC:
+                raise
+            # A blocking caller gets what the target said, as it would without foreman.
+            completion = Completion(body=answer, last={}, error=str(error))
+        self._tail.end(Ending.COMPLETE)
+        if completion.error is not None:
+            return FailJob(job_id=job.job_id, error=completion.error, code="target_error")
+        artifacts = [artifact(contents.COMPLETION, contents.JSON, completion.body)]
+        if job.stream or job.source is Source.ASYNC:
+            artifacts.append(artifact(contents.STREAM, contents.NDJSON, answer))
+        return FinishJob(
+            job_id=job.job_id, metrics=completion.metrics(first_token_s, run_s), artifacts=tuple(artifacts)
+        )
+
+    async def _record(self, command: Command) -> None:
+        """Have a command carried out, waiting for space on a full disk: what the target said must not be lost."""
+        while True:
+            try:
+                await self.bench.ledger.execute(command)
+            except StorageFull as error:
+                log.error("disk.full", job_id=self.job.job_id, error=str(error), hint=error.hint)
+                await asyncio.sleep(FULL_DISK_PAUSE_S)
+            else:
+                return

@@ -1,0 +1,155 @@
+"""The worker: owns what runs. Asks the scheduler what is next and starts it; never more than one load key at once."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from foreman.clock import Micros, seconds_between
+from foreman.commands.interruption import after_interruption
+from foreman.events.types import (
+    CancelledBy,
+    JobCancelled,
+    JobDone,
+    JobFailed,
+    JobRequeued,
+    Recorded,
+)
+from foreman.logs import get_logger
+from foreman.projections import jobs
+from foreman.worker.attempt import Attempt, Bench, Phase
+from foreman.worker.scheduler import Occupancy, Policy, Start, Turn, Wait, choose
+
+log = get_logger(__name__)
+
+#: Taken for the time of a load until one has been measured.
+UNMEASURED_LOAD_S = 5.0
+
+
+class Worker:
+    """Starts jobs as the scheduler chooses them. `run()` is a task of the daemon's."""
+
+    def __init__(self, bench: Bench, policy: Policy) -> None:
+        self.bench = bench
+        self.policy = policy
+        self.turn = Turn()
+        self._attempts: dict[str, tuple[Attempt, asyncio.Task[None]]] = {}
+        self._wake = asyncio.Event()
+        self._draining = False
+
+    async def run(self) -> None:
+        """Start what may start, wait for something to change, for ever."""
+        self.bench.ledger.feed.listeners.append(self._heard)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._wake.clear()
+                until = await self._start_all(group)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._pause_s(until)):
+                        await self._wake.wait()
+
+    def poke(self) -> None:
+        """Something that is no event has changed: look again."""
+        self._wake.set()
+
+    async def drain(self, within_s: float) -> None:
+        """Start nothing more, give what runs some time, then put it back; returns when all of it is durable."""
+        self._draining = True
+        running = [task for _, task in self._attempts.values()]
+        if running:
+            log.info("worker.draining", count=len(running), delay_s=within_s)
+            await asyncio.wait(running, timeout=within_s)
+        left = dict(self._attempts)
+        for _, task in left.values():
+            task.cancel()
+        await asyncio.gather(*(task for _, task in left.values()), return_exceptions=True)
+        for job_id in left:
+            await self._put_back(job_id)
+
+    async def _put_back(self, job_id: str) -> None:
+        job = await jobs.find(self.bench.read, job_id)
+        command = None if job is None or job.finished else after_interruption(job, CancelledBy.SHUTDOWN)
+        if command is not None:
+            await self.bench.ledger.execute(command)
+
+    def _pause_s(self, until: Micros | None) -> float | None:
+        # A whole-clock wait would miss a wall clock that is set back; looking again early costs nothing.
+        return None if until is None else min(60.0, seconds_between(self.bench.clock.now(), until) + 0.001)
+
+    async def _start_all(self, group: asyncio.TaskGroup) -> Micros | None:
+        """Start all that may start now; when time alone may change the answer."""
+        while not self._draining and self.bench.inventory.up and not self._is_loading():
+            now = self.bench.clock.now()
+            queue = self.bench.ledger.work.queue
+            queue.settle(now)
+            choice = choose(queue, policy=self.policy, now=now, turn=self.turn, occupancy=self._occupancy())
+            if isinstance(choice, Wait):
+                return choice.until
+            self.turn = choice.turn
+            await self._start(choice, group)
+        return None
+
+    def _occupancy(self) -> Occupancy:
+        working = [attempt for attempt, _ in self._attempts.values() if attempt.phase is not Phase.RECORDING]
+        return Occupancy(
+            resident=self.bench.residency.key,
+            running=len(working),
+            running_key=working[0].job.load_key if working else None,
+            claimed=self._attempts.keys(),
+            load_s=self.bench.ledger.statistics.typical_load_s(UNMEASURED_LOAD_S),
+        )
+
+    def _is_loading(self) -> bool:
+        return any(attempt.phase is Phase.LOADING for attempt, _ in self._attempts.values())
+
+    async def _start(self, choice: Start, group: asyncio.TaskGroup) -> None:
+        job = await self.bench.ledger.job(choice.job_id)
+        if job is None or job.job_id not in self.bench.ledger.work.queue:
+            return  # cancelled while it was being looked up
+        attempt = Attempt(self.bench, job, swaps=choice.swaps, on_change=self._changed)
+        task = group.create_task(attempt.run(), name=f"job {job.job_id}")
+        self._attempts[job.job_id] = (attempt, task)
+        task.add_done_callback(lambda _: self._ended(job.job_id))
+
+    def _changed(self, phase: Phase) -> None:
+        if phase is Phase.WORKING:
+            self.turn = self.turn.loaded(self.bench.clock.now())
+        self._wake.set()
+
+    def _ended(self, job_id: str) -> None:
+        self._attempts.pop(job_id, None)
+        self._wake.set()
+
+    def _heard(self, recorded: Recorded) -> None:
+        """Follow the log: close the tails of jobs that are over, stop the run of one that was cancelled."""
+        event, job_id = recorded.event, recorded.stream
+        if isinstance(event, JobDone | JobFailed | JobCancelled):
+            self.bench.tails.close(job_id)
+            log.info(event.type, job_id=job_id, **_facts(event))
+        elif isinstance(event, JobRequeued):
+            log.warning(event.type, job_id=job_id, attempt=event.attempt, reason=event.reason, error=event.error)
+        if isinstance(event, JobCancelled):
+            self._stop(job_id)
+        self._stop_unwanted_loads()
+        self._wake.set()
+
+    def _stop(self, job_id: str) -> None:
+        attempt, task = self._attempts.get(job_id, (None, None))
+        if attempt is not None and task is not None and attempt.phase is Phase.WORKING:
+            task.cancel()
+
+    def _stop_unwanted_loads(self) -> None:
+        """A load whose job is gone goes on as long as somebody else waits for that model; Ollama would start over."""
+        work = self.bench.ledger.work
+        for job_id, (attempt, task) in self._attempts.items():
+            gone = job_id not in work.running and job_id not in work.queue
+            if attempt.phase is Phase.LOADING and gone and not work.queue.count(attempt.job.load_key):
+                task.cancel()
+
+
+def _facts(event: JobDone | JobFailed | JobCancelled) -> dict[str, object]:
+    if isinstance(event, JobDone):
+        return {"attempt": event.attempt, "duration_s": event.run_s}
+    if isinstance(event, JobFailed):
+        return {"attempt": event.attempt, "code": event.code, "error": event.error}
+    return {"reason": event.by}
