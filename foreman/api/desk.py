@@ -57,6 +57,11 @@ class Desk:
             raise NotReady(f"target unreachable: {self.inventory.health.error}")
         return model
 
+    def serving(self) -> str | None:
+        """The load key that the target works for now, or last."""
+        running = self.ledger.work.running
+        return next(iter(running.values())).load_key if running else self.residency.key
+
     def must_be_open(self) -> None:
         """Raises Draining once foreman is shutting down."""
         if self.draining:

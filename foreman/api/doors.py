@@ -7,7 +7,8 @@ import ipaddress
 from typing import Final
 from urllib.parse import urlsplit
 
-from sanic import HTTPResponse, Request
+from sanic import Request
+from sanic.response import BaseHTTPResponse
 
 from foreman.errors import Unauthorized
 
@@ -75,7 +76,7 @@ def is_local_host(host: str) -> bool:
     return address.is_loopback or address.is_private or address.is_unspecified
 
 
-def allow_origin(request: Request, response: HTTPResponse) -> None:
+def allow_origin(request: Request, response: BaseHTTPResponse) -> None:
     """Tell the browser that the page may read this answer."""
     origin = request.headers.get("origin")
     if origin is None or _is_same(origin, request) or not is_allowed_origin(origin):

@@ -47,9 +47,7 @@ async def submit(request: Request) -> HTTPResponse:
         origin = Origin(endpoint=spec.target, source=Source.ASYNC, job_class=spec.class_, idempotency=own)
         new.append(submission(desk, generation, models[spec.model], origin))
     outcome = await desk.ledger.execute(
-        SubmitJobs(
-            submissions=tuple(new), key=key.key if key else None, fingerprint=key.fingerprint if key else ""
-        )
+        SubmitJobs(submissions=tuple(new), key=key.key if key else None, fingerprint=key.fingerprint if key else "")
     )
     shown = [_shown(request, desk, job) for job in outcome.jobs]
     headers = {"location": f"/jobs/{shown[0]['job_id']}"} if not batch else {}
@@ -92,7 +90,7 @@ async def get(request: Request, job_id: str) -> HTTPResponse:
     desk = desk_of(request)
     query = read_query(WaitQuery, request)
     wait_s, applied = wanted_wait(query, request)
-    job = await _find(desk, job_id)
+    job = await find_job(desk, job_id)
     if wait_s and not job.finished:
         job = await _wait_for(desk, job, wait_s)
     if job.state is State.EXPIRED:
@@ -117,7 +115,7 @@ async def _wait_for(desk: Desk, job: Job, wait_s: float) -> Job:
 async def events(request: Request, job_id: str) -> HTTPResponse:
     """`GET /jobs/{id}/events`: the job's history; it outlives the job's contents."""
     desk = desk_of(request)
-    job = await _find(desk, job_id)
+    job = await find_job(desk, job_id)
     recorded = await log.of_stream(desk.read, job.job_id, 0, MOST_EVENTS)
     return _json({"events": [event_object(item) for item in recorded]})
 
@@ -125,14 +123,14 @@ async def events(request: Request, job_id: str) -> HTTPResponse:
 async def artifacts(request: Request, job_id: str) -> HTTPResponse:
     """`GET /jobs/{id}/artifacts`: what there is."""
     desk = desk_of(request)
-    job = await _present(desk, job_id)
+    job = await find_present(desk, job_id)
     return _json({"artifacts": _shown(request, desk, job)["artifacts"]})
 
 
 async def artifact(request: Request, job_id: str, name: str) -> HTTPResponse:
     """`GET /jobs/{id}/artifacts/{name}`: the bytes with their content type."""
     desk = desk_of(request)
-    job = await _present(desk, job_id)
+    job = await find_present(desk, job_id)
     if name not in {ref.name for ref in job.artifacts}:
         names = ", ".join(ref.name for ref in job.artifacts) or "none"
         raise ArtifactNotFound(f"the job has no artifact of this name (it has: {names})")
@@ -145,7 +143,7 @@ async def artifact(request: Request, job_id: str, name: str) -> HTTPResponse:
 async def cancel(request: Request, job_id: str) -> HTTPResponse:
     """`DELETE /jobs/{id}`: give the job up; one that is over stays as it is."""
     desk = desk_of(request)
-    job = await _find(desk, job_id)
+    job = await find_job(desk, job_id)
     outcome = await desk.ledger.execute(CancelJob(job_id=job.job_id, by=CancelledBy.API))
     return _json(_shown(request, desk, outcome.jobs[0]))
 
@@ -154,7 +152,7 @@ async def retry(request: Request, job_id: str) -> HTTPResponse:
     """`POST /jobs/{id}/retry`: a new job with the request of one that is over."""
     desk = desk_of(request)
     desk.must_be_open()
-    job = await _present(desk, job_id)
+    job = await find_present(desk, job_id)
     if not job.finished:
         raise IllegalTransition(f"the job is still {job.state}; cancel it first to retry it")
     body = await contents.find(desk.read, job.job_id, contents.REQUEST)
@@ -169,7 +167,7 @@ async def retry(request: Request, job_id: str) -> HTTPResponse:
     return _json(_shown(request, desk, outcome.jobs[0]), status=HTTPStatus.ACCEPTED, headers=headers)
 
 
-async def _find(desk: Desk, job_id: str) -> Job:
+async def find_job(desk: Desk, job_id: str) -> Job:
     """The job. Raises RequestInvalid for what is no id, JobNotFound."""
     try:
         known = str(ULID.from_str(job_id.upper()))
@@ -181,9 +179,9 @@ async def _find(desk: Desk, job_id: str) -> Job:
     return job
 
 
-async def _present(desk: Desk, job_id: str) -> Job:
+async def find_present(desk: Desk, job_id: str) -> Job:
     """The job with its contents. Raises also JobExpired."""
-    job = await _find(desk, job_id)
+    job = await find_job(desk, job_id)
     if job.state is State.EXPIRED:
         raise JobExpired
     return job

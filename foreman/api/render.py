@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from foreman.clock import Micros, rfc3339
-from foreman.events.types import Recorded
+from foreman.events.types import ArtifactRef, Recorded
 from foreman.fsm.job import State
 from foreman.projections import contents
 from foreman.projections.job import Job, Metrics
@@ -91,7 +91,7 @@ def _seconds(nanoseconds: int | None) -> float | None:
     return None if nanoseconds is None else nanoseconds / NANOSECONDS
 
 
-def _artifact(ref: contents.ArtifactRef, url: str, inline: Mapping[str, bytes]) -> dict[str, Any]:
+def _artifact(ref: ArtifactRef, url: str, inline: Mapping[str, bytes]) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "name": ref.name,
         "content_type": ref.content_type,

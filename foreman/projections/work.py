@@ -46,6 +46,10 @@ class Work:
                 work.running[job.job_id] = entry
         return work
 
+    def has(self, job_id: str) -> bool:
+        """Whether the job waits or runs."""
+        return job_id in self.queue or job_id in self.running
+
     def apply(self, recorded: Recorded) -> None:
         """Take one more event into account."""
         event, job_id = recorded.event, recorded.stream

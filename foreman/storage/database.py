@@ -21,6 +21,7 @@ from foreman.storage.lock import FileLock
 from foreman.storage.reading import Row
 
 READERS = 3
+SQLITE_VERSION = sqlite3.sqlite_version
 #: Pages given back to the file system per step; a step is one short write transaction.
 VACUUM_PAGES = 2_000
 

@@ -142,7 +142,7 @@ class Worker:
         """A load whose job is gone goes on as long as somebody else waits for that model; Ollama would start over."""
         work = self.bench.ledger.work
         for job_id, (attempt, task) in self._attempts.items():
-            gone = job_id not in work.running and job_id not in work.queue
+            gone = not work.has(job_id)
             if attempt.phase is Phase.LOADING and gone and not work.queue.count(attempt.job.load_key):
                 task.cancel()
 

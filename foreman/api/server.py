@@ -1,0 +1,188 @@
+"""The Sanic application: its routes, the checks before them, and what becomes of every error. Starts nothing."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from html import escape
+from http import HTTPStatus
+from types import SimpleNamespace
+from typing import Any, Final
+
+from sanic import HTTPResponse, Request, Sanic
+from sanic.exceptions import SanicException
+from sanic.handlers import ErrorHandler
+from sanic.response import BaseHTTPResponse, raw
+
+from foreman.api import blocking, follow, jobs, ollama, system
+from foreman.api.desk import Desk, desk_of
+from foreman.api.doors import allow_origin, check_token, is_foreign
+from foreman.api.errors import JSON, error_body, error_response
+from foreman.errors import ForemanError, NotFound, QueueFull, TooLarge
+from foreman.logs import get_logger
+
+log = get_logger(__name__)
+
+#: Sanic's own timeouts would cut a caller that waits for its turn; a caller that leaves ends its handler at once.
+NEVER_S: Final = 10 * 365 * 24 * 3600
+#: Longer than the clients' and proxies' own, so that it is they who close an idle connection.
+IDLE_S: Final = 120
+TEXT: Final = "text/plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route: its methods in the order Ollama lists them, and whether its body is read by the handler."""
+
+    path: str
+    methods: tuple[str, ...]
+    handler: Callable[..., Any]
+    streamed: bool = False
+
+
+ROUTES: Final = (
+    Route("/", ("HEAD", "GET"), ollama.root),
+    Route("/api/version", ("HEAD", "GET"), ollama.version),
+    Route("/api/tags", ("HEAD", "GET"), ollama.tags),
+    Route("/api/ps", ("GET",), ollama.ps),
+    Route("/api/show", ("POST",), ollama.show),
+    Route("/api/chat", ("POST",), blocking.chat),
+    Route("/api/generate", ("POST",), blocking.generate),
+    Route("/api/embed", ("POST",), ollama.embed),
+    Route("/api/embeddings", ("POST",), ollama.embed),
+    Route("/api/pull", ("POST",), ollama.manage),
+    Route("/api/push", ("POST",), ollama.manage),
+    Route("/api/create", ("POST",), ollama.manage),
+    Route("/api/copy", ("POST",), ollama.manage),
+    Route("/api/delete", ("DELETE",), ollama.manage),
+    Route("/api/blobs/<digest:str>", ("HEAD",), ollama.blob),
+    Route("/api/blobs/<digest:str>", ("POST",), ollama.blob, streamed=True),
+    Route("/jobs", ("GET",), jobs.list_jobs),
+    Route("/jobs", ("POST",), jobs.submit),
+    Route("/jobs/<job_id:str>", ("GET",), jobs.get),
+    Route("/jobs/<job_id:str>", ("DELETE",), jobs.cancel),
+    Route("/jobs/<job_id:str>/artifacts", ("GET",), jobs.artifacts),
+    Route("/jobs/<job_id:str>/artifacts/<name:path>", ("GET",), jobs.artifact),
+    Route("/jobs/<job_id:str>/events", ("GET",), jobs.events),
+    Route("/jobs/<job_id:str>/stream", ("GET",), follow.stream),
+    Route("/jobs/<job_id:str>/retry", ("POST",), jobs.retry),
+    Route("/healthz", ("GET", "HEAD"), system.healthz),
+)
+#: What Ollama answers to other methods on its own paths.
+ALLOWED: Final[dict[str, tuple[str, ...]]] = {}
+for _route in ROUTES:
+    ALLOWED[_route.path] = (*ALLOWED.get(_route.path, ()), *_route.methods)
+
+
+def create_app(
+    desk: Desk,
+    *,
+    name: str = "foreman",
+    local_only: bool = False,
+    app_class: type[Sanic[Any, Any]] = Sanic,
+) -> Sanic[Any, Any]:
+    """The application over a desk. `local_only`: it listens on loopback, so a foreign Host header is refused."""
+    app = app_class(
+        name, configure_logging=False, strict_slashes=True, error_handler=Errors(), ctx=SimpleNamespace(desk=desk)
+    )
+    app.config.update(
+        REQUEST_MAX_SIZE=desk.settings.max_body_bytes,
+        RESPONSE_TIMEOUT=NEVER_S,
+        KEEP_ALIVE_TIMEOUT=IDLE_S,
+        ACCESS_LOG=False,
+        MOTD=False,
+    )
+    for number, route in enumerate(ROUTES):
+        app.add_route(route.handler, route.path, methods=route.methods, name=f"route_{number}", stream=route.streamed)
+    token = desk.settings.token.get_secret_value() if desk.settings.token else None
+
+    @app.signal("http.routing.before")
+    async def at_the_door(request: Request) -> None:
+        """Before the body is read, so that a stranger cannot make foreman read one."""
+        if is_foreign(request, check_host=local_only):
+            raise Foreign
+        check_token(request, token)
+
+    async def finish(request: Request, response: BaseHTTPResponse) -> None:
+        response.headers.setdefault("date", formatdate(usegmt=True))
+        allow_origin(request, response)
+
+    app.register_middleware(finish, "response")
+    return app
+
+
+class Foreign(SanicException):
+    """A browser asks on behalf of a page that has no business here."""
+
+    status_code = HTTPStatus.FORBIDDEN
+    quiet = True
+
+
+class Errors(ErrorHandler):
+    """Every error as an answer: foreman's own as JSON, unknown paths and methods as Ollama puts them."""
+
+    def default(self, request: Request, exception: Exception) -> HTTPResponse:
+        """The answer to a request that raised this."""
+        if isinstance(exception, ForemanError):
+            return self._named(request, exception)
+        if isinstance(exception, SanicException):
+            return self._of_http(request, exception)
+        log.error("request.failed", method=request.method, path=request.path, exc_info=exception)
+        return raw(
+            error_body("foreman met an error of its own; its log has it", "internal"), status=500, content_type=JSON
+        )
+
+    def _named(self, request: Request, error: ForemanError) -> HTTPResponse:
+        retry_after_s = None
+        if isinstance(error, QueueFull):
+            # One place comes free each time a job ends.
+            statistics, parallel = desk_of(request).ledger.statistics, desk_of(request).settings.parallel
+            retry_after_s = (statistics.run_s or 1.0) / parallel
+        return error_response(error, retry_after_s)
+
+    def _of_http(self, request: Request, error: SanicException) -> HTTPResponse:
+        status = error.status_code
+        if status == HTTPStatus.FORBIDDEN:
+            return HTTPResponse(status=status)
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            limit = desk_of(request).settings.max_body_bytes
+            return error_response(TooLarge(f"the request body is larger than {limit:,} bytes (FOREMAN_MAX_BODY)"))
+        if status not in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:
+            return raw(error_body(str(error) or "bad request", "http"), status=status, content_type=JSON)
+        if request.method == "OPTIONS":
+            return _preflight(request)
+        if request.path.startswith("/jobs/"):
+            return error_response(NotFound(f"there is nothing at {request.method} {request.path}"))
+        return self._as_ollama(request, error)
+
+    def _as_ollama(self, request: Request, error: SanicException) -> HTTPResponse:
+        """Gin's answers (ollama 0.33): a redirect for a stray slash, else a text."""
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allow = ", ".join(ALLOWED.get(request.path, ()))
+            return raw(b"405 method not allowed", status=405, content_type=TEXT, headers={"allow": allow})
+        clean = posixpath.normpath("/" + request.path.lstrip("/"))
+        if clean != request.path and request.method in ALLOWED.get(clean, ()):
+            return _redirect(request, clean)
+        return raw(b"404 page not found", status=404, content_type=TEXT)
+
+
+def _preflight(request: Request) -> HTTPResponse:
+    response = HTTPResponse(status=HTTPStatus.NO_CONTENT)
+    allowed = ALLOWED.get(request.path)
+    if allowed:
+        response.headers["allow"] = ", ".join(allowed)
+    return response
+
+
+def _redirect(request: Request, path: str) -> HTTPResponse:
+    """As gin and Go's mux do it: 301 only for a GET with one slash too many at its end, else 307."""
+    location = f"{path}?{request.query_string}" if request.query_string else path
+    slash = request.path == f"{path}/"
+    status = HTTPStatus.MOVED_PERMANENTLY if slash and request.method == "GET" else HTTPStatus.TEMPORARY_REDIRECT
+    if request.method not in {"GET", "HEAD"}:
+        return HTTPResponse(status=status, headers={"location": location})
+    words = "Moved Permanently" if status == HTTPStatus.MOVED_PERMANENTLY else "Temporary Redirect"
+    page = f'<a href="{escape(location)}">{words}</a>.\n\n'
+    return raw(page.encode(), status=status, headers={"location": location}, content_type="text/html; charset=utf-8")

@@ -1,0 +1,315 @@
+"""The composition root: the only file that knows which concrete parts there are, and in what order they start and stop.
+
+`build` starts nothing. `start` goes storage, migrations, projections, recovery, target, worker, HTTP; `stop` is the
+reverse. Each background task has a name, and if one dies the daemon stops, says which, and recovers at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from sanic import Sanic
+from sanic.server.async_server import AsyncioServer
+
+from foreman import __version__
+from foreman.api.desk import Desk
+from foreman.api.server import create_app
+from foreman.clock import Clock, SystemClock
+from foreman.commands.interruption import after_interruption
+from foreman.commands.ledger import Ledger
+from foreman.commands.schema import MIGRATIONS
+from foreman.commands.types import CancelJob, Note
+from foreman.config import Settings
+from foreman.errors import ConfigError, ForemanError, StorageFull
+from foreman.events.feed import Feed
+from foreman.events.types import CancelledBy, DaemonStarted, DaemonStopped, Event, TargetDegraded, TargetRecovered
+from foreman.logs import get_logger
+from foreman.projections.job import Job
+from foreman.storage.database import SQLITE_VERSION, Database
+from foreman.tails import Tails
+from foreman.target.client import Target, TargetAddress
+from foreman.target.inventory import Health, Inventory
+from foreman.target.residency import Residency
+from foreman.worker.attempt import Bench
+from foreman.worker.embedder import Embedder
+from foreman.worker.loop import Worker
+from foreman.worker.scheduler import Policy
+from foreman.worker.sweeper import Sweeper
+
+log = get_logger(__name__)
+
+#: How long open connections are given to take the last bytes once everything has been answered.
+CLOSE_WITHIN_S: Final = 5.0
+BACKLOG: Final = 1024
+
+
+class TaskDied(ForemanError):
+    """A part of foreman stopped working, so all of it stops: the next start recovers from the log."""
+
+    code = "task_died"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """What a start found unfinished."""
+
+    requeued: int
+    cancelled: int
+
+
+class Foreman:
+    """The daemon. `start` and `stop` may each be called twice, and `stop` without `start`."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.database = Database(settings.db_path, MIGRATIONS)
+        self.ledger = Ledger(self.database, Feed(), self.clock, settings.max_queue)
+        address = TargetAddress(
+            url=settings.ollama_url,
+            token=settings.ollama_token.get_secret_value() if settings.ollama_token else None,
+            host_header=settings.ollama_host_header or "",
+            connect_timeout_s=settings.connect_timeout_s,
+        )
+        self.target = Target(address)
+        self.inventory = Inventory(self.target, self.clock, settings.poll_interval_s)
+        self.residency = Residency(self.clock)
+        self.tails = Tails()
+        self.worker = Worker(
+            Bench(
+                ledger=self.ledger,
+                read=self.database.read,
+                target=self.target,
+                inventory=self.inventory,
+                residency=self.residency,
+                tails=self.tails,
+                clock=self.clock,
+                keep_alive=settings.keep_alive,
+            ),
+            Policy(
+                max_wait_interactive_s=settings.max_wait_interactive_s,
+                max_wait_batch_s=settings.max_wait_s,
+                swap_share=settings.swap_share,
+                parallel=settings.parallel,
+            ),
+        )
+        self.sweeper = Sweeper(self.database, self.ledger, self.clock, settings.job_ttl_s)
+        self.embedder = (
+            Embedder(settings.embed_model, self.target, self.inventory, self.residency)
+            if settings.embed_model
+            else None
+        )
+        self.desk: Desk | None = None
+        self.app: Sanic[Any, Any] | None = None
+        #: Where it listens, once it does; and whether only this machine can reach that.
+        self.addresses: tuple[tuple[str, int], ...] = ()
+        self.is_local = False
+        self.inventory.on_listing.append(self.residency.observe)
+        self.inventory.on_change.append(self._note_health)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._servers: list[AsyncioServer] = []
+        self._died: asyncio.Future[None] | None = None
+
+    async def start(self) -> Recovery:
+        """Bring everything up, HTTP last. Raises ForemanError; what was started by then is stopped by `stop`."""
+        if self._died is not None:
+            return Recovery(requeued=0, cancelled=0)
+        self._died = asyncio.get_running_loop().create_future()
+        sockets = listen(self.settings)
+        try:
+            await self.database.open()
+            unfinished = await self.ledger.restore()
+            self._spawn("ledger", self.ledger.run())
+            recovery = await self._recover(unfinished)
+            self._spawn("inventory", self.inventory.run())
+            self._spawn("worker", self.worker.run())
+            self._spawn("sweeper", self.sweeper.run())
+            if self.embedder is not None:
+                self._spawn("embedder", self.embedder.run())
+            await self._serve(sockets)
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        return recovery
+
+    async def wait(self) -> None:
+        """Return when a part of the daemon dies, by raising what it died of."""
+        assert self._died is not None
+        await asyncio.shield(self._died)
+
+    async def stop(self) -> None:
+        """Take no new work, let what runs finish or go back to the queue, make it durable, close."""
+        if self.desk is not None:
+            self.desk.draining = True
+        if self._is_alive("worker"):
+            await self.worker.drain(self.settings.drain_timeout_s)
+        if self._is_alive("ledger"):
+            await self._dismiss_callers()
+            await self._note(DaemonStopped(waiting=len(self.ledger.work.queue)))
+        await self._close_servers()
+        for name in ("embedder", "sweeper", "worker", "inventory"):
+            await self._end(name)
+        self.ledger.close()
+        if (ledger := self._tasks.get("ledger")) is not None:
+            await asyncio.wait({ledger})
+        await self.target.close()
+        await self.database.close()
+
+    async def _recover(self, unfinished: list[Job]) -> Recovery:
+        """Put right what the last end left in the middle."""
+        commands = [
+            command for job in unfinished if (command := after_interruption(job, CancelledBy.RESTART)) is not None
+        ]
+        await asyncio.gather(*(self.ledger.execute(command) for command in commands))
+        cancelled = sum(isinstance(command, CancelJob) for command in commands)
+        recovery = Recovery(requeued=len(commands) - cancelled, cancelled=cancelled)
+        await self.ledger.execute(
+            Note(
+                event=DaemonStarted(
+                    foreman_version=__version__,
+                    sqlite_version=SQLITE_VERSION,
+                    waiting=len(self.ledger.work.queue),
+                    requeued=recovery.requeued,
+                    cancelled=recovery.cancelled,
+                )
+            )
+        )
+        return recovery
+
+    async def _dismiss_callers(self) -> None:
+        """Blocking callers whose jobs still wait: their connections are about to close."""
+        for entry in list(self.ledger.work.queue):
+            job = await self.ledger.job(entry.job_id)
+            command = None if job is None else after_interruption(job, CancelledBy.SHUTDOWN)
+            if command is not None:
+                await self.ledger.execute(command)
+
+    async def _serve(self, sockets: list[socket.socket]) -> None:
+        self.addresses = tuple(sock.getsockname()[:2] for sock in sockets)
+        self.desk = Desk(
+            settings=self.settings,
+            clock=self.clock,
+            read=self.database.read,
+            ledger=self.ledger,
+            target=self.target,
+            inventory=self.inventory,
+            residency=self.residency,
+            tails=self.tails,
+            started_at=self.clock.now(),
+        )
+        self.is_local = all(is_loopback(sock) for sock in sockets)
+        self.app = create_app(self.desk, name=f"foreman-{id(self):x}", local_only=self.is_local)
+        for number, sock in enumerate(sockets):
+            server = await self.app.create_server(
+                sock=sock, return_asyncio_server=True, asyncio_server_kwargs={"start_serving": False}, backlog=BACKLOG
+            )
+            assert server is not None
+            if number == 0:
+                await server.startup()  # type: ignore[no-untyped-call]
+            self._servers.append(server)
+        for server in self._servers:
+            await server.start_serving()  # type: ignore[no-untyped-call]
+
+    async def _close_servers(self) -> None:
+        """Stop accepting, let open answers go out, then cut what is left."""
+        for server in self._servers:
+            server.close()  # type: ignore[no-untyped-call]
+        connections = {connection for server in self._servers for connection in server.connections}
+        for connection in connections:
+            connection.close_if_idle()
+        deadline = self.clock.monotonic() + CLOSE_WITHIN_S
+        while any(server.connections for server in self._servers) and self.clock.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # Sanic tells nobody when a connection ends
+        for server in self._servers:
+            for connection in list(server.connections):
+                connection.abort()
+        self._servers.clear()
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(partial(self._task_ended, name))
+        self._tasks[name] = task
+
+    def _task_ended(self, name: str, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self._died is None or self._died.done():
+            return
+        error = task.exception()
+        if error is not None:
+            log.error("task.died", task=name, exc_info=error)
+            died = TaskDied(f"the {name} stopped working: {_innermost(error)}")
+            died.__cause__ = error
+            self._died.set_exception(died)
+            self._died.exception()  # somebody looks at it in `wait`, or nobody needs to
+
+    def _is_alive(self, name: str) -> bool:
+        task = self._tasks.get(name)
+        return task is not None and not task.done()
+
+    async def _end(self, name: str) -> None:
+        task = self._tasks.get(name)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _note_health(self, before: Health, now: Health) -> None:
+        """Record that the target went away or came back, and let the worker know."""
+        if now.up and not before.up:
+            log.info("target.recovered", target=self.settings.ollama_url, version=now.version)
+            await self._note(TargetRecovered(version=now.version, away_s=self.inventory.away_s(before)))
+        elif now.up is False and before.up is not False:
+            log.warning("target.degraded", target=self.settings.ollama_url, error=now.error)
+            await self._note(TargetDegraded(error=now.error))
+        self.worker.poke()
+
+    async def _note(self, event: Event) -> None:
+        try:
+            await self.ledger.execute(Note(event=event))
+        except StorageFull as error:
+            # Health is worth a line in the log, not the daemon's life; jobs have their own way with a full disk.
+            log.error("disk.full", error=str(error), hint=error.hint)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def listen(settings: Settings) -> list[socket.socket]:
+    """The listening sockets, one for each address family. Raises ConfigError if the address cannot be had."""
+    sockets: list[socket.socket] = []
+    port = settings.addr.port
+    failure: OSError | None = None
+    for host in settings.addr.bind_hosts:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            sock = socket.socket(family, kind, protocol)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+        except OSError as error:
+            failure = error  # a machine without IPv6 still has the other
+            if len(settings.addr.bind_hosts) == 1:
+                break
+            continue
+        sock.setblocking(False)
+        sockets.append(sock)
+        port = sock.getsockname()[1]  # with port 0 both families get the same one
+    if not sockets:
+        raise ConfigError(f"cannot listen on {settings.addr}: {failure.strerror if failure else 'no such address'}")
+    return sockets
+
+
+def is_loopback(sock: socket.socket) -> bool:
+    """Whether only this machine can reach the socket."""
+    host = str(sock.getsockname()[0])
+    return host == "::1" or host.startswith("127.")

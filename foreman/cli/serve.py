@@ -1,0 +1,117 @@
+"""`foreman serve`: the daemon in this process, until a signal or a fault ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import click
+import uvloop
+
+from foreman import __version__
+from foreman.app import Foreman, Recovery
+from foreman.config import Settings, settings_help, unknown_variables
+from foreman.embedded import launch
+from foreman.logs import configure, get_logger
+
+log = get_logger(__name__)
+
+#: Exit status after a second signal, as a shell reports a death by SIGINT.
+FORCED: Final = 130
+FAULT: Final = 1
+
+
+class ServeCommand(click.Command):
+    """Its help ends with the table of settings."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the settings as they are in the table, not rewrapped."""
+        formatter.write("\n" + settings_help(formatter.width) + "\n")
+
+
+@click.command(cls=ServeCommand)
+@click.option("--embedded", is_flag=True, help="Serve a small model of foreman's own instead of an Ollama server.")
+def serve(*, embedded: bool) -> None:
+    """Run the daemon. Everything is set by environment variables.
+
+    Example: FOREMAN_OLLAMA_URL=http://gpu-box:11434 foreman serve
+    """
+    settings = Settings.load(os.environ)
+    configure(settings.log_format, settings.log_level, settings.secrets)
+    for unknown in unknown_variables(os.environ):
+        log.warning("setting.unknown", variable=unknown.variable, hint=str(unknown))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sys.exit(runner.run(run(settings, embedded=embedded)))
+
+
+async def run(settings: Settings, *, embedded: bool) -> int:
+    """Serve until SIGINT, SIGTERM or a fault; the exit status."""
+    stopping = asyncio.Event()
+    _on_signals(stopping)
+    async with _target(settings, embedded=embedded) as final:
+        foreman = Foreman(final)
+        try:
+            recovery = await foreman.start()
+            _say_hello(final, foreman, recovery)
+            return await _until_over(foreman, stopping)
+        finally:
+            await foreman.stop()
+            log.info("daemon.stopped")
+
+
+async def _until_over(foreman: Foreman, stopping: asyncio.Event) -> int:
+    asked = asyncio.create_task(stopping.wait(), name="signal")
+    died = asyncio.create_task(foreman.wait(), name="death")
+    done, pending = await asyncio.wait({asked, died}, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    if died in done:
+        error = died.exception()
+        log.error("daemon.failed", error=str(error), hint=getattr(error.__cause__, "hint", "") if error else "")
+        return FAULT
+    return 0
+
+
+@asynccontextmanager
+async def _target(settings: Settings, *, embedded: bool) -> AsyncIterator[Settings]:
+    """The settings to run with; with `embedded` they point at a server started here for as long as foreman runs."""
+    if not embedded:
+        yield settings
+        return
+    async with launch() as url:
+        yield settings.model_copy(update={"ollama_url": url})
+
+
+def _on_signals(stopping: asyncio.Event) -> None:
+    """The first signal asks for a graceful stop, the second does not ask."""
+
+    def received(name: str) -> None:
+        if stopping.is_set():
+            log.warning("daemon.forced", signal=name)
+            os._exit(FORCED)
+        log.info("daemon.stopping", signal=name)
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, received, number.name)
+
+
+def _say_hello(settings: Settings, foreman: Foreman, recovery: Recovery) -> None:
+    log.info(
+        "daemon.started",
+        address=str(settings.addr),
+        version=__version__,
+        target=settings.ollama_url,
+        database=str(settings.db_path),
+        count=len(foreman.ledger.work.queue),
+    )
+    if recovery.requeued or recovery.cancelled:
+        log.info("daemon.recovered", count=recovery.requeued, previous=recovery.cancelled)
+    if settings.token is None and not foreman.is_local:
+        log.warning("auth.off", address=str(settings.addr), hint="anybody who reaches it may use it: set FOREMAN_TOKEN")
