@@ -7,25 +7,24 @@ reverse. Each background task has a name, and if one dies the daemon stops, says
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from sanic import Sanic
-from sanic.server.async_server import AsyncioServer
 
 from foreman import __version__
 from foreman.api.desk import Desk
 from foreman.api.server import create_app
+from foreman.api.serving import HttpServer
 from foreman.clock import Clock, SystemClock
 from foreman.commands.interruption import after_interruption
 from foreman.commands.ledger import Ledger
 from foreman.commands.schema import MIGRATIONS
 from foreman.commands.types import CancelJob, Note
 from foreman.config import Settings
-from foreman.errors import ConfigError, ForemanError, StorageFull
+from foreman.errors import ForemanError, StorageFull
 from foreman.events.feed import Feed
 from foreman.events.types import CancelledBy, DaemonStarted, DaemonStopped, Event, TargetDegraded, TargetRecovered
 from foreman.logs import get_logger
@@ -42,10 +41,6 @@ from foreman.worker.scheduler import Policy
 from foreman.worker.sweeper import Sweeper
 
 log = get_logger(__name__)
-
-#: How long open connections are given to take the last bytes once everything has been answered.
-CLOSE_WITHIN_S: Final = 5.0
-BACKLOG: Final = 1024
 
 
 class TaskDied(ForemanError):
@@ -106,13 +101,10 @@ class Foreman:
         )
         self.desk: Desk | None = None
         self.app: Sanic[Any, Any] | None = None
-        #: Where it listens, once it does; and whether only this machine can reach that.
-        self.addresses: tuple[tuple[str, int], ...] = ()
-        self.is_local = False
         self.inventory.on_listing.append(self.residency.observe)
         self.inventory.on_change.append(self._note_health)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._servers: list[AsyncioServer] = []
+        self.http = HttpServer()
         self._died: asyncio.Future[None] | None = None
 
     async def start(self) -> Recovery:
@@ -120,22 +112,17 @@ class Foreman:
         if self._died is not None:
             return Recovery(requeued=0, cancelled=0)
         self._died = asyncio.get_running_loop().create_future()
-        sockets = listen(self.settings)
-        try:
-            await self.database.open()
-            unfinished = await self.ledger.restore()
-            self._spawn("ledger", self.ledger.run())
-            recovery = await self._recover(unfinished)
-            self._spawn("inventory", self.inventory.run())
-            self._spawn("worker", self.worker.run())
-            self._spawn("sweeper", self.sweeper.run())
-            if self.embedder is not None:
-                self._spawn("embedder", self.embedder.run())
-            await self._serve(sockets)
-        except BaseException:
-            for sock in sockets:
-                sock.close()
-            raise
+        self.http.bind(self.settings.addr)
+        await self.database.open()
+        unfinished = await self.ledger.restore()
+        self._spawn("ledger", self.ledger.run())
+        recovery = await self._recover(unfinished)
+        self._spawn("inventory", self.inventory.run())
+        self._spawn("worker", self.worker.run())
+        self._spawn("sweeper", self.sweeper.run())
+        if self.embedder is not None:
+            self._spawn("embedder", self.embedder.run())
+        await self._serve()
         return recovery
 
     async def wait(self) -> None:
@@ -152,7 +139,7 @@ class Foreman:
         if self._is_alive("ledger"):
             await self._dismiss_callers()
             await self._note(DaemonStopped(waiting=len(self.ledger.work.queue)))
-        await self._close_servers()
+        await self.http.stop()
         for name in ("embedder", "sweeper", "worker", "inventory"):
             await self._end(name)
         self.ledger.close()
@@ -190,8 +177,7 @@ class Foreman:
             if command is not None:
                 await self.ledger.execute(command)
 
-    async def _serve(self, sockets: list[socket.socket]) -> None:
-        self.addresses = tuple(sock.getsockname()[:2] for sock in sockets)
+    async def _serve(self) -> None:
         self.desk = Desk(
             settings=self.settings,
             clock=self.clock,
@@ -203,33 +189,8 @@ class Foreman:
             tails=self.tails,
             started_at=self.clock.now(),
         )
-        self.is_local = all(is_loopback(sock) for sock in sockets)
-        self.app = create_app(self.desk, name=f"foreman-{id(self):x}", local_only=self.is_local)
-        for number, sock in enumerate(sockets):
-            server = await self.app.create_server(
-                sock=sock, return_asyncio_server=True, asyncio_server_kwargs={"start_serving": False}, backlog=BACKLOG
-            )
-            assert server is not None
-            if number == 0:
-                await server.startup()  # type: ignore[no-untyped-call]
-            self._servers.append(server)
-        for server in self._servers:
-            await server.start_serving()  # type: ignore[no-untyped-call]
-
-    async def _close_servers(self) -> None:
-        """Stop accepting, let open answers go out, then cut what is left."""
-        for server in self._servers:
-            server.close()  # type: ignore[no-untyped-call]
-        connections = {connection for server in self._servers for connection in server.connections}
-        for connection in connections:
-            connection.close_if_idle()
-        deadline = self.clock.monotonic() + CLOSE_WITHIN_S
-        while any(server.connections for server in self._servers) and self.clock.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)  # Sanic tells nobody when a connection ends
-        for server in self._servers:
-            for connection in list(server.connections):
-                connection.abort()
-        self._servers.clear()
+        self.app = create_app(self.desk, name=f"foreman-{id(self):x}", local_only=self.http.is_local)
+        await self.http.start(self.app)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
@@ -279,37 +240,3 @@ def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def listen(settings: Settings) -> list[socket.socket]:
-    """The listening sockets, one for each address family. Raises ConfigError if the address cannot be had."""
-    sockets: list[socket.socket] = []
-    port = settings.addr.port
-    failure: OSError | None = None
-    for host in settings.addr.bind_hosts:
-        try:
-            family, kind, protocol, _, address = socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-            sock = socket.socket(family, kind, protocol)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(address)
-        except OSError as error:
-            failure = error  # a machine without IPv6 still has the other
-            if len(settings.addr.bind_hosts) == 1:
-                break
-            continue
-        sock.setblocking(False)
-        sockets.append(sock)
-        port = sock.getsockname()[1]  # with port 0 both families get the same one
-    if not sockets:
-        raise ConfigError(f"cannot listen on {settings.addr}: {failure.strerror if failure else 'no such address'}")
-    return sockets
-
-
-def is_loopback(sock: socket.socket) -> bool:
-    """Whether only this machine can reach the socket."""
-    host = str(sock.getsockname()[0])
-    return host == "::1" or host.startswith("127.")

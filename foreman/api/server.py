@@ -12,8 +12,10 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from sanic import HTTPResponse, Request, Sanic
+from sanic.application.state import ApplicationServerInfo
 from sanic.exceptions import SanicException
 from sanic.handlers import ErrorHandler
+from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse, raw
 
 from foreman.api import blocking, follow, jobs, ollama, system
@@ -94,6 +96,8 @@ def create_app(
         ACCESS_LOG=False,
         MOTD=False,
     )
+    # What Sanic's own runner would say of itself; without it every answer carries an empty `alt-svc`.
+    app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1}))
     for number, route in enumerate(ROUTES):
         app.add_route(route.handler, route.path, methods=route.methods, name=f"route_{number}", stream=route.streamed)
     token = desk.settings.token.get_secret_value() if desk.settings.token else None

@@ -102,10 +102,14 @@ def _on_signals(stopping: asyncio.Event) -> None:
         loop.add_signal_handler(number, received, number.name)
 
 
+def _written(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _say_hello(settings: Settings, foreman: Foreman, recovery: Recovery) -> None:
     log.info(
         "daemon.started",
-        address=str(settings.addr),
+        address=_written(*foreman.http.addresses[0]),
         version=__version__,
         target=settings.ollama_url,
         database=str(settings.db_path),
@@ -113,5 +117,5 @@ def _say_hello(settings: Settings, foreman: Foreman, recovery: Recovery) -> None
     )
     if recovery.requeued or recovery.cancelled:
         log.info("daemon.recovered", count=recovery.requeued, previous=recovery.cancelled)
-    if settings.token is None and not foreman.is_local:
+    if settings.token is None and not foreman.http.is_local:
         log.warning("auth.off", address=str(settings.addr), hint="anybody who reaches it may use it: set FOREMAN_TOKEN")
