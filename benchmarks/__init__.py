@@ -1,0 +1,1 @@
+"""Benchmarks: what foreman costs, beside a direct call of the same run. Nothing here is a test."""
