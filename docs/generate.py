@@ -1,15 +1,31 @@
-"""Writes the documents that are made from code, or says which are stale (`--check`). Holds no fact of its own."""
+"""Writes the documents that are made from code, or says which are stale (`--check`). Holds no fact of its own.
+
+The settings page and `.env.example` are made as a whole. The other pages are written by hand but for the parts between
+`<!-- made by docs/generate.py: NAME -->` and `<!-- end -->`.
+"""
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import StrEnum
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 
+import click
+
+from foreman import errors
+from foreman.api.errors import status_of
+from foreman.api.server import ROUTES, Route
+from foreman.cli import main as foreman_command
 from foreman.config import SETTINGS, Setting
+from foreman.events import types
+from foreman.fsm.job import TRANSITIONS, diagram
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -67,10 +83,157 @@ def env_example() -> str:
     return "".join(parts)
 
 
+def routes() -> str:
+    """The table of routes, each with what its handler says of itself."""
+    rows = [(", ".join(route.methods), f"`{_path(route)}`", _route_summary(route)) for route in ROUTES]
+    return _table(("Method", "Path", "What it does"), rows)
+
+
+def _path(route: Route) -> str:
+    return re.sub(r"<(\w+):\w+>", r"{\1}", route.path)
+
+
+def _route_summary(route: Route) -> str:
+    """The handler's docstring without the route's name; if there is nothing else in it, its module's."""
+    said = _without_route(inspect.getdoc(route.handler) or "")
+    return said or _without_route(inspect.getdoc(inspect.getmodule(route.handler)) or "")
+
+
+def _without_route(text: str) -> str:
+    text = _sentence(text.partition("\n\n")[0]).partition(" Raises ")[0]
+    text = re.sub(r"^`[^`]+`(?:(?:,| and) `[^`]+`)*(?:[:.] ?|, )", "", text)
+    return text[:1].upper() + text[1:]
+
+
+def errors_table() -> str:
+    """Every error with its code, status, meaning and hint, in the order of their tree."""
+    found = [each for each in vars(errors).values() if inspect.isclass(each) and issubclass(each, errors.ForemanError)]
+    rows = [
+        (f"`{error.code}`", str(int(status_of(error))), f"`{error.__name__}`", _sentence(error.__doc__), error.hint)
+        for error in found
+    ]
+    return _table(("Code", "HTTP status", "Class", "Meaning", "What to do"), rows)
+
+
+def state_diagram() -> str:
+    """The state machine as Mermaid draws it."""
+    return f"```mermaid\n{diagram()}```\n"
+
+
+def state_table() -> str:
+    """The state machine as the table it is."""
+    rows = [
+        (f"`{event.type}`", ", ".join(f"`{state}`" for state in sources), f"`{dest}`")
+        for event, sources, dest in TRANSITIONS
+    ]
+    return _table(("Event", "May follow in state", "Leads to"), rows)
+
+
+def events_of(kinds: Iterable[type[types.Event]]) -> str:
+    """Each event: when it is recorded, and its fields."""
+    return "\n".join(f"### `{kind.type}`\n\n{_sentence(kind.__doc__)}\n\n{_fields(kind)}" for kind in kinds)
+
+
+def event_parts() -> str:
+    """What events are made of: the words and the small objects in their fields."""
+    enums = [each for each in vars(types).values() if inspect.isclass(each) and issubclass(each, StrEnum)]
+    parts = [f"### {each.__name__}\n\n{_sentence(each.__doc__)}\n" for each in enums if each is not StrEnum]
+    values = [", ".join(f"`{value}`" for value in each) for each in enums if each is not StrEnum]
+    words = [f"{part}\nOne of {listed}.\n" for part, listed in zip(parts, values, strict=True)]
+    objects = (types.ArtifactRef, types.IdempotencyKey)
+    return "\n".join(
+        words + [f"### {each.__name__}\n\n{_sentence(each.__doc__)}\n\n{_fields(each)}" for each in objects]
+    )
+
+
+def envelope() -> str:
+    """What the log keeps with each event."""
+    return _fields(types.Recorded)
+
+
+def _fields(kind: type) -> str:
+    """A table of a dataclass's fields, their meanings taken from the `#:` comments above them."""
+    return _table(("Field", "Type", "Meaning"), _field_rows(inspect.getsource(kind)))
+
+
+def _field_rows(source: str) -> Iterator[tuple[str, str, str]]:
+    said: list[str] = []
+    for line in source.splitlines():
+        if comment := re.fullmatch(r"    #: (.*)", line):
+            said.append(comment[1])
+        elif (field := re.fullmatch(r"    (\w+): ([^=]+?)(?: = .+)?", line)) and not field[2].startswith("ClassVar"):
+            meaning = " ".join(said) or _sentence(inspect.getdoc(vars(types).get(field[2].partition(" ")[0])))
+            yield f"`{field[1]}`", f"`{field[2]}`", meaning
+            said = []
+        else:
+            said = []
+
+
+def commands() -> str:
+    """The help of each verb, without the settings: they have a page of their own."""
+    top = click.Context(foreman_command, info_name="foreman", **foreman_command.context_settings)
+    parts = [_help(foreman_command, top)]
+    for name in foreman_command.list_commands(top):
+        command = foreman_command.get_command(top, name)
+        assert command is not None
+        context = click.Context(command, info_name=name, parent=top)
+        parts.append(f"## foreman {name}\n\n{_help(command, context)}")
+    return "\n".join(parts)
+
+
+def _help(command: click.Command, context: click.Context) -> str:
+    formatter = click.HelpFormatter(width=100)
+    command.format_usage(context, formatter)
+    command.format_help_text(context, formatter)
+    command.format_options(context, formatter)
+    return f"```text\n{formatter.getvalue()}```\n"
+
+
+def _sentence(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    return "".join([f"| {' | '.join(head)} |\n", "|---" * len(head), "|\n", *(f"| {line} |\n" for line in lines)])
+
+
+def _page(name: str, parts: Mapping[str, Callable[[], str]]) -> str:
+    """A page written by hand, with its made parts made anew."""
+    text = _content(ROOT / name)
+    for part, render in parts.items():
+        pattern = re.compile(rf"(<!-- made by docs/generate\.py: {part} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise LookupError(f"{name} has no place for {part}")
+        # A function, since a text would have its backslashes taken for group numbers.
+        text = pattern.sub(partial(_between, f"\n{render()}\n"), text)
+    return text
+
+
+def _between(content: str, marks: re.Match[str]) -> str:
+    return marks[1] + content + marks[2]
+
+
+#: The parts that are made in pages written by hand.
+_PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = MappingProxyType({
+    "docs/reference/api.md": {"routes": routes},
+    "docs/reference/cli.md": {"commands": commands},
+    "docs/reference/errors.md": {"errors": errors_table},
+    "docs/reference/events.md": {
+        "envelope": envelope,
+        "job events": partial(events_of, types.JOB_EVENTS),
+        "daemon events": partial(events_of, types.DAEMON_EVENTS),
+        "parts": event_parts,
+    },
+    "docs/reference/state-machine.md": {"diagram": state_diagram, "table": state_table},
+})  # fmt: skip
+
 #: What is generated, and by what.
 PAGES: Mapping[str, Callable[[], str]] = MappingProxyType({
     ".env.example": env_example,
     "docs/reference/settings.md": settings_page,
+    **{name: partial(_page, name, parts) for name, parts in _PARTS.items()},
 })  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import sys
 import click
 
 from foreman import __version__
+from foreman.cli.demo import demo
 from foreman.cli.serve import serve
 from foreman.errors import ForemanError
 
@@ -34,4 +35,5 @@ def main() -> None:
     """A durable queue in front of one Ollama server that stays Ollama on the wire."""
 
 
+main.add_command(demo)
 main.add_command(serve)

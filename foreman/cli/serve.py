@@ -36,7 +36,8 @@ class ServeCommand(click.Command):
 
 @click.command(cls=ServeCommand)
 @click.option("--embedded", is_flag=True, help="Serve a small model of foreman's own instead of an Ollama server.")
-def serve(*, embedded: bool) -> None:
+@click.option("--until-stdin-closes", is_flag=True, hidden=True, help="Stop when whoever started this is gone.")
+def serve(*, embedded: bool, until_stdin_closes: bool) -> None:
     """Run the daemon. Everything is set by environment variables.
 
     Example: FOREMAN_OLLAMA_URL=http://gpu-box:11434 foreman serve
@@ -46,22 +47,25 @@ def serve(*, embedded: bool) -> None:
     for unknown in unknown_variables(os.environ):
         log.warning("setting.unknown", variable=unknown.variable, hint=str(unknown))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(run(settings, embedded=embedded)))
+        sys.exit(runner.run(run(settings, embedded=embedded, tied=until_stdin_closes)))
 
 
-async def run(settings: Settings, *, embedded: bool) -> int:
-    """Serve until SIGINT, SIGTERM or a fault; the exit status."""
+async def run(settings: Settings, *, embedded: bool, tied: bool = False) -> int:
+    """Serve until SIGINT, SIGTERM or a fault; `tied`: or until stdin closes, as it does when the parent dies."""
     stopping = asyncio.Event()
     _on_signals(stopping)
+    if tied:
+        _on_closed_stdin(stopping)
     async with _target(settings, embedded=embedded) as final:
         foreman = Foreman(final)
         try:
             recovery = await foreman.start()
             _say_hello(final, foreman, recovery)
-            return await _until_over(foreman, stopping)
+            status = await _until_over(foreman, stopping)
         finally:
             await foreman.stop()
-            log.info("daemon.stopped")
+    log.info("daemon.stopped", exit_code=status)
+    return status
 
 
 async def _until_over(foreman: Foreman, stopping: asyncio.Event) -> int:
@@ -104,6 +108,17 @@ def _on_signals(stopping: asyncio.Event) -> None:
 
 def _written(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _on_closed_stdin(stopping: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def readable() -> None:
+        if not os.read(sys.stdin.fileno(), 1024):
+            loop.remove_reader(sys.stdin.fileno())
+            stopping.set()
+
+    loop.add_reader(sys.stdin.fileno(), readable)
 
 
 def _say_hello(settings: Settings, foreman: Foreman, recovery: Recovery) -> None:

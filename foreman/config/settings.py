@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -90,8 +89,8 @@ class Settings(BaseModel):
         "FOREMAN_OLLAMA_HOST_HEADER",
         "",
         "Target",
-        "Host header sent to the Ollama server; empty sends localhost:<port> over plain http, which an Ollama bound "
-        "to loopback accepts, and the address's own host over https.",
+        "Host header sent to the Ollama server; empty sends localhost:<port> over plain http to a private address or "
+        "a local name, which an Ollama bound to loopback accepts, and else the address's own host.",
     )
     connect_timeout_s: Duration = _row(
         "FOREMAN_CONNECT_TIMEOUT", "5s", "Target", "How long connecting to the Ollama server may take.", ge=0.01
@@ -214,14 +213,6 @@ class Settings(BaseModel):
         """Every secret's value, for the log to keep out of its lines."""
         values = (getattr(self, row.attribute) for row in SETTINGS if row.secret)
         return tuple(value.get_secret_value() for value in values if isinstance(value, SecretStr))
-
-    @property
-    def target_host_header(self) -> str | None:
-        """The Host header for the target; None leaves the address's own."""
-        parts = urlsplit(self.ollama_url)
-        if self.ollama_host_header or parts.scheme == "https":
-            return self.ollama_host_header
-        return f"localhost:{parts.port}" if parts.port else "localhost"
 
 
 SETTINGS = tuple(Setting.of(attribute, field) for attribute, field in Settings.model_fields.items())

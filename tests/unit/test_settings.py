@@ -190,20 +190,6 @@ def test_a_url_with_a_user_says_where_the_token_goes():
     assert "FOREMAN_OLLAMA_TOKEN" in fault(OLLAMA_URL="http://me:pa55@gpu")
 
 
-@pytest.mark.parametrize(
-    ("url", "given_header", "header"),
-    [
-        ("http://gpu:11434", "", "localhost:11434"),
-        ("http://gpu", "", "localhost"),
-        ("https://gpu:11434", "", None),
-        ("http://gpu:11434", "ollama.example", "ollama.example"),
-        ("https://gpu", "ollama.example:443", "ollama.example:443"),
-    ],
-)
-def test_the_host_header_suits_an_ollama_bound_to_loopback(url, given_header, header):
-    assert load(OLLAMA_URL=url, OLLAMA_HOST_HEADER=given_header).target_host_header == header
-
-
 @pytest.mark.parametrize("text", ["a b", "x\r\nEvil: 1", "http://gpu", "gpu:port"])
 def test_what_is_no_host_is_refused_as_host_header(text):
     assert "allowed is host or host:port" in fault(OLLAMA_HOST_HEADER=text)
