@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -39,7 +40,7 @@ class Tail:
         self.closed = False
         #: What the caller of a blocking call said of itself, to be passed on to the target.
         self.headers: dict[str, str] = {}
-        self._wakers: set[asyncio.Event] = set()
+        self._watchers: set[asyncio.Event] = set()
 
     def restart(self, number: int) -> Run:
         """Begin run `number` (from 1 on) and forget the one before."""
@@ -67,28 +68,19 @@ class Tail:
         self.closed = True
         self._wake()
 
-    def watch(self) -> Waker:
-        """A wake-up that is set at each change; use it in a `with` block."""
-        return Waker(self._wakers)
+    @contextmanager
+    def watch(self) -> Iterator[asyncio.Event]:
+        """An asyncio.Event that is set at each change; clear it before looking again."""
+        wake = asyncio.Event()
+        self._watchers.add(wake)
+        try:
+            yield wake
+        finally:
+            self._watchers.discard(wake)
 
     def _wake(self) -> None:
-        for waker in self._wakers:
-            waker.set()
-
-
-class Waker:
-    """An asyncio.Event that a tail sets at each change, from `with` to the end of the block."""
-
-    def __init__(self, wakers: set[asyncio.Event]) -> None:
-        self._wakers = wakers
-        self._event = asyncio.Event()
-
-    def __enter__(self) -> asyncio.Event:
-        self._wakers.add(self._event)
-        return self._event
-
-    def __exit__(self, *_: object) -> None:
-        self._wakers.discard(self._event)
+        for wake in self._watchers:
+            wake.set()
 
 
 class Tails:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from http import HTTPStatus
 
 import orjson
@@ -12,11 +13,12 @@ from sanic.response import BaseHTTPResponse, raw
 from foreman.api.desk import Desk, desk_of
 from foreman.api.errors import JSON
 from foreman.api.intake import Origin, idempotency_key, submission
-from foreman.api.relay import relay
+from foreman.api.relay import pass_on
 from foreman.api.waiting import Waiting, replay
 from foreman.commands.types import Submission, SubmitJobs
-from foreman.errors import ForemanError, RequestInvalid, TargetError
-from foreman.events.types import Endpoint, JobClass, Source
+from foreman.errors import ForemanError, NotReady, RequestInvalid, TargetError
+from foreman.events.types import Endpoint, IdempotencyKey, JobClass, Source
+from foreman.projections.job import Job
 from foreman.target.client import forwarded
 from foreman.target.requests import read_generation
 
@@ -37,20 +39,19 @@ async def _blocking(request: Request, endpoint: Endpoint) -> BaseHTTPResponse | 
         generation = read_generation(request.body)
     except RequestInvalid as error:
         return await _refuse(request, desk, str(error), HTTPStatus.BAD_REQUEST)
+    key = idempotency_key(request, endpoint.value)
+    # First of all: a repeat is answered as before, even if its model has gone since.
+    if key is not None and (earlier := await desk.ledger.execute(_submit((), key))).repeated:
+        return await _repeat(request, desk, earlier.jobs[0], stream=generation.stream)
     model = None if generation.model is None else await desk.find_model(generation.model)
     if model is None:
         return await _refuse(request, desk, *_missing(generation.model, endpoint))
     if generation.unloads:
-        answer = await relay(request, desk)
+        answer = await pass_on(request)
         desk.inventory.poll_soon()
         return answer
     desk.must_be_open()
-    origin = Origin(
-        endpoint=endpoint,
-        source=Source.SYNC,
-        job_class=JobClass.INTERACTIVE,
-        idempotency=idempotency_key(request, endpoint.value),
-    )
+    origin = Origin(endpoint=endpoint, source=Source.SYNC, job_class=JobClass.INTERACTIVE, idempotency=key)
     return await _queue(request, desk, submission(desk, generation, model, origin))
 
 
@@ -60,10 +61,8 @@ async def _refuse(request: Request, desk: Desk, message: str, status: int) -> Ba
     Nothing runs there for it: it names no model that the target has, or cannot be read at all.
     """
     if desk.inventory.up:
-        try:
-            return await relay(request, desk)
-        except TargetError as error:
-            await desk.inventory.report_unreachable(str(error))
+        with suppress(NotReady, TargetError):
+            return await pass_on(request)
     return raw(orjson.dumps({"error": message}), status=status, content_type=JSON)
 
 
@@ -77,16 +76,14 @@ def _missing(model: str | None, endpoint: Endpoint) -> tuple[str, int]:
 async def _queue(request: Request, desk: Desk, new: Submission) -> BaseHTTPResponse | None:
     """Submit the job and wait for its answer; a caller that leaves takes the job along, unless it has a key."""
     key = new.queued.idempotency
-    command = SubmitJobs(submissions=(new,), key=key.key if key else None, fingerprint=key.fingerprint if key else "")
     # Before the submit: the worker may start the job before this handler runs again.
     desk.tails.open(new.job_id).headers = forwarded(request.headers)
     try:
-        outcome = await desk.ledger.execute(command)
+        outcome = await desk.ledger.execute(_submit((new,), key))
         job = outcome.jobs[0]
         if outcome.repeated:
             desk.tails.close(new.job_id)
-            if job.finished:
-                return await replay(desk, job, stream=new.queued.stream)
+            return await _repeat(request, desk, job, stream=new.queued.stream)
         return await Waiting(request, desk, job, desk.tails.open(job.job_id)).answer()
     except ForemanError:
         desk.tails.close(new.job_id)
@@ -95,3 +92,14 @@ async def _queue(request: Request, desk: Desk, new: Submission) -> BaseHTTPRespo
         if key is None:
             desk.cancel_for_caller(new.job_id)
         raise
+
+
+async def _repeat(request: Request, desk: Desk, job: Job, *, stream: bool) -> BaseHTTPResponse | None:
+    """The answer of an earlier call with the same key: what it was, or what it will be."""
+    if job.finished:
+        return await replay(desk, job, stream=stream)
+    return await Waiting(request, desk, job, desk.tails.open(job.job_id)).answer()
+
+
+def _submit(new: tuple[Submission, ...], key: IdempotencyKey | None) -> SubmitJobs:
+    return SubmitJobs(submissions=new, key=key.key if key else None, fingerprint=key.fingerprint if key else "")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from foreman.commands.types import CancelJob
 from foreman.config import Settings
 from foreman.errors import Draining, ForemanError, NotReady
 from foreman.events.types import CancelledBy
+from foreman.projections.job import Job
 from foreman.storage.reading import Read
 from foreman.tails import Tails
 from foreman.target.client import Target
@@ -39,6 +40,9 @@ class Desk:
     draining: bool = False
     #: Embedding calls that may be at the target at once.
     embedding: asyncio.Semaphore = field(init=False)
+    #: Nothing more will happen here: whoever still waits for a job is to leave.
+    closing: bool = False
+    _waits: set[asyncio.Timeout] = field(default_factory=set)
     _errands: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -66,6 +70,34 @@ class Desk:
         """Raises Draining once foreman is shutting down."""
         if self.draining:
             raise Draining
+
+    async def job_when(self, job_id: str, true: Callable[[Job], bool]) -> Job:
+        """A job that exists, as soon as this is true of it."""
+        with self.ledger.feed.watch(job_id) as changed:
+            while True:
+                changed.clear()
+                job = await self.ledger.job(job_id)
+                assert job is not None
+                if true(job):
+                    return job
+                await changed.wait()
+
+    @asynccontextmanager
+    async def patience(self, seconds: float | None) -> AsyncIterator[None]:
+        """As asyncio.timeout, but it also runs out when foreman closes, which must not wait for those who wait."""
+        async with asyncio.timeout(0 if self.closing else seconds) as limit:
+            self._waits.add(limit)
+            try:
+                yield
+            finally:
+                self._waits.discard(limit)
+
+    def close(self) -> None:
+        """Let go of everybody who waits in `patience`; harmless when repeated."""
+        self.draining = self.closing = True
+        for limit in self._waits:
+            if not limit.expired():
+                limit.reschedule(0)
 
     def cancel_for_caller(self, job_id: str) -> None:
         """A blocking caller has left: cancel its job without keeping anybody waiting."""

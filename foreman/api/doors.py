@@ -28,6 +28,8 @@ PREFLIGHT: Final = {
     "access-control-allow-methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
     "access-control-max-age": "43200",
 }
+#: What a preflight's answer depends on, beside the origin.
+PREFLIGHT_VARIES: Final = ("Access-Control-Request-Method", "Access-Control-Request-Headers")
 
 
 def check_token(request: Request, token: str | None) -> None:
@@ -85,6 +87,8 @@ def allow_origin(request: Request, response: BaseHTTPResponse) -> None:
     response.headers["vary"] = "Origin"
     if request.method == "OPTIONS":
         response.headers.update(PREFLIGHT)
+        for name in PREFLIGHT_VARIES:
+            response.headers.add("vary", name)
 
 
 def _is_same(origin: str, request: Request) -> bool:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
 from sanic import HTTPResponse, Request
+from sanic.response import raw
 
 from foreman.api.desk import Desk, desk_of
 from foreman.api.jobs import find_present
 from foreman.api.query import StreamQuery, read_query
-from foreman.api.relay import end
+from foreman.api.relay import break_off, end
+from foreman.errors import JobExpired
 from foreman.fsm.job import State
 from foreman.projections import contents
 from foreman.projections.job import Job
-from foreman.tails import Tail
+from foreman.tails import Run
 
-NDJSON: Final = "application/x-ndjson"
-#: The run that the first line belongs to; with it and a line count a follower can take up where it was.
+#: The run that the first line belongs to; with it and a count of lines a follower can take up where it was.
 RUN_HEADER: Final = "x-foreman-run"
 
 
@@ -33,103 +34,116 @@ async def stream(request: Request, job_id: str) -> HTTPResponse | None:
     desk = desk_of(request)
     query = read_query(StreamQuery, request)
     job = await find_present(desk, job_id)
-    tail = desk.tails.open(job.job_id)
-    if not desk.ledger.work.has(job.job_id):  # it is over: nobody would ever close this tail
-        desk.tails.close(job.job_id)
-        job = await find_present(desk, job_id)
-        return await _finished(request, desk, job, query)
-    return await Follower(request, desk, job, tail, query).follow()
+    if desk.ledger.work.has(job.job_id):
+        return await Follower(request, desk, job, query).follow()
+    # Looked up again: it may have ended in between.
+    return await _finished(desk, await find_present(desk, job_id), query)
 
 
 class Follower:
     """One follower of a job that waits or runs."""
 
-    def __init__(self, request: Request, desk: Desk, job: Job, tail: Tail, query: StreamQuery) -> None:
+    def __init__(self, request: Request, desk: Desk, job: Job, query: StreamQuery) -> None:
         self._request = request
         self._desk = desk
         self._job = job
-        self._tail = tail
-        self._run = query.run
-        self._skip = query.offset
+        #: Whoever ends the job closes it.
+        self._tail = desk.tails.open(job.job_id)
+        #: The run that the follower knows of, and how many of its lines are still to be left out.
+        self._number, self._skip = query.run, query.offset
+        #: The run that is read, and how far.
+        self._run: Run | None = None
         self._next_chunk = 0
         self._partial = b""
 
     async def follow(self) -> HTTPResponse | None:
         """Send lines as they come, until the job is over."""
-        response = await self._request.respond(
-            content_type=NDJSON, headers={RUN_HEADER: str(max(self._tail.run.number, self._job.run, 1))}
-        )
+        headers = {RUN_HEADER: str(max(self._tail.run.number, self._job.run, 1))}
+        response = await self._request.respond(content_type=contents.NDJSON, headers=headers)
+        await response.send(b"")  # the headers: whoever follows a job that waits is to know that it does
         with self._tail.watch() as changed:
             while True:
                 changed.clear()
-                lines = b"".join(self._news())
-                if lines:
-                    await response.send(lines)
-                elif self._tail.closed:
+                if news := await self._news():
+                    await response.send(news)
+                elif self._tail.closed or self._desk.closing:
                     break
-                else:
-                    await self._wait(response, changed)
-        await response.send(await _closing(self._desk, self._job) or self._partial)
+                elif not await self._is_changed(changed):
+                    await response.send(b" ")  # keeps the connection; readers of JSON lines skip it
+        job = await self._desk.ledger.job(self._job.job_id) or self._job
+        if not job.finished:
+            break_off(self._request)  # a clean end would pass for the answer's own
+            return None
+        if last := _ending(job) or self._wanted([self._partial]):
+            await response.send(last)
         await end(response)
         return None
 
-    async def _wait(self, response: HTTPResponse, changed: asyncio.Event) -> None:
-        """Until something changes; now and then a space, which readers of JSON lines skip, to keep the connection."""
+    async def _is_changed(self, changed: asyncio.Event) -> bool:
+        """Wait for the tail; False if it is time for a sign of life or to leave."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._desk.settings.keepalive_after_s or None):
+            async with self._desk.patience(self._desk.settings.keepalive_after_s or None):
                 await changed.wait()
-            return
-        if not self._partial:
-            await response.send(b" ")
+            return True
+        return False
 
-    def _news(self) -> Iterator[bytes]:
-        """The complete lines that have come since the last time."""
-        run = self._tail.run
-        if run.number == 0:
-            return
-        if run.number != self._run:
-            self._run, self._skip, self._next_chunk, self._partial = run.number, 0, 0, b""
-            yield marker({"event": "run", "run": run.number, "attempt": self._attempt()})
+    async def _news(self) -> bytes:
+        """What has come since the last time: complete lines, after the marker of a run that is new."""
+        run, announced = self._tail.run, b""
+        if run.number and run is not self._run:
+            announced = await self._enter(run)
+        if run.status != HTTPStatus.OK:  # nothing yet, or a refusal, which the job's ending tells
+            return announced
         fresh = b"".join(run.chunks[self._next_chunk :])
         self._next_chunk = len(run.chunks)
         *lines, self._partial = (self._partial + fresh).split(b"\n")
-        for line in lines:
-            if self._skip:
-                self._skip -= 1
-            else:
-                yield line + b"\n"
+        return announced + self._wanted(lines)
 
-    def _attempt(self) -> int:
-        return self._job.attempt + 1 if self._run > self._job.run else self._job.attempt
+    async def _enter(self, run: Run) -> bytes:
+        """Turn to another run, once the log has it: a crash before that would give its number to another answer."""
+        job = await self._desk.job_when(self._job.job_id, lambda job: job.run >= run.number or job.finished)
+        self._run, self._next_chunk, self._partial = run, 0, b""
+        if run.number == self._number:
+            return b""
+        self._number, self._skip = run.number, 0
+        return _marker({"event": "run", "run": run.number, "attempt": job.attempt})
+
+    def _wanted(self, lines: list[bytes]) -> bytes:
+        """Those of the lines that the follower does not have."""
+        lines = [line for line in lines if line]
+        skipped = min(self._skip, len(lines))
+        self._skip -= skipped
+        return _joined(lines[skipped:])
 
 
-async def _finished(request: Request, desk: Desk, job: Job, query: StreamQuery) -> HTTPResponse | None:
+async def _finished(desk: Desk, job: Job, query: StreamQuery) -> HTTPResponse:
+    """The rest of an answer that was kept, or how the job ended without one."""
     found = await contents.find(desk.read, job.job_id, contents.STREAM)
-    if found is None:
+    if found is None:  # a blocking call without a stream
         found = await contents.find(desk.read, job.job_id, contents.COMPLETION)
-    lines = found.data.split(b"\n") if found is not None else []
-    sent = b""
-    offset = query.offset
-    if job.run not in {query.run, 0}:
-        offset = 0
-        sent = marker({"event": "run", "run": job.run, "attempt": job.attempt})
-    sent += b"".join(line + b"\n" for line in [line for line in lines if line][offset:])
-    response = await request.respond(content_type=NDJSON, headers={RUN_HEADER: str(max(job.run, 1))})
-    await response.send(sent + await _closing(desk, job))
-    await end(response)
-    return None
+    if found is None and job.state is State.DONE:
+        raise JobExpired
+    lines = [line for line in found.data.split(b"\n") if line] if found is not None else []
+    if job.run in {query.run, 0}:
+        body = _joined(lines[query.offset :])
+    else:
+        body = _marker({"event": "run", "run": job.run, "attempt": job.attempt}) + _joined(lines)
+    return raw(body + _ending(job), content_type=contents.NDJSON, headers={RUN_HEADER: str(max(job.run, 1))})
 
 
-async def _closing(desk: Desk, job: Job) -> bytes:
+def _joined(lines: list[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _ending(job: Job) -> bytes:
     """What ends the stream of a job that did not get its answer."""
-    job = await desk.ledger.job(job.job_id) or job
     if job.state is State.FAILED:
-        return marker({"event": "failed", "error": job.error, "code": job.error_code})
+        return _marker({"event": "failed", "error": job.error, "code": job.error_code})
     if job.state is State.CANCELLED:
-        return marker({"event": "cancelled", "by": job.cancelled_by})
+        return _marker({"event": "cancelled", "by": job.cancelled_by})
     return b""
 
 
-def marker(facts: dict[str, Any]) -> bytes:
+def _marker(facts: dict[str, Any]) -> bytes:
     """A line of foreman's own among the target's, told apart by its only key."""
     return orjson.dumps({"foreman": facts}) + b"\n"

@@ -1,18 +1,20 @@
-"""From a request to something the ledger can queue: idempotency keys and submissions."""
+"""From a request to queued jobs: idempotency keys, submissions, and models that must be there."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 from sanic import Request
 from ulid import ULID
 
 from foreman.api.desk import Desk
-from foreman.commands.types import Submission
-from foreman.errors import RequestInvalid
+from foreman.commands.ledger import Outcome
+from foreman.commands.types import Submission, SubmitJobs
+from foreman.errors import ModelNotFound, NotReady, RequestInvalid
 from foreman.events.types import Endpoint, IdempotencyKey, JobClass, JobQueued, Source
 from foreman.projections import contents
 from foreman.projections.contents import artifact
@@ -50,6 +52,46 @@ def submission(desk: Desk, generation: Generation, model: Model, origin: Origin)
         retry_of=origin.retry_of,
     )
     return Submission(job_id=str(ULID()), queued=queued, body=body)
+
+
+async def queue_jobs(desk: Desk, wanted: Sequence[tuple[Generation, Origin]], key: IdempotencyKey | None) -> Outcome:
+    """Queue all of these or none, or find those that the key stands for.
+
+    Raises ModelNotFound, NotReady, QueueFull, IdempotencyMismatch, StorageFull.
+    """
+    try:
+        models = await _models(desk, [generation.model or "" for generation, _ in wanted])
+    except (ModelNotFound, NotReady):
+        # A repeat is answered as it was the first time, even if its model has gone since.
+        outcome = None if key is None else await desk.ledger.execute(_submit((), key))
+        if outcome is None or not outcome.repeated:
+            raise
+        return outcome
+    new = [
+        submission(
+            desk,
+            generation,
+            model,
+            origin if key is None else replace(origin, idempotency=replace(key, ordinal=ordinal)),
+        )
+        for ordinal, ((generation, origin), model) in enumerate(zip(wanted, models, strict=True))
+    ]
+    return await desk.ledger.execute(_submit(new, key))
+
+
+def _submit(new: Iterable[Submission], key: IdempotencyKey | None) -> SubmitJobs:
+    return SubmitJobs(submissions=tuple(new), key=key.key if key else None, fingerprint=key.fingerprint if key else "")
+
+
+async def _models(desk: Desk, names: Sequence[str]) -> list[Model]:
+    found: dict[str, Model] = {}
+    for index, name in enumerate(names, start=1):
+        if name not in found:
+            model = await desk.find_model(name)
+            if model is None:
+                raise ModelNotFound(f"{f'job {index}: ' if len(names) > 1 else ''}model '{name}' not found")
+            found[name] = model
+    return [found[name] for name in names]
 
 
 def idempotency_key(request: Request, scope: str) -> IdempotencyKey | None:

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
 
-import orjson
 from sanic import HTTPResponse, Request
 from sanic.response import raw
 from ulid import ULID
 
 from foreman.api.desk import Desk, desk_of
-from foreman.api.intake import Origin, idempotency_key, submission
-from foreman.api.query import ListQuery, WaitQuery, read_query, wanted_wait
-from foreman.api.render import event_object, job_object
+from foreman.api.intake import Origin, idempotency_key, queue_jobs
+from foreman.api.query import ListQuery, WaitQuery, cursor, read_query, wanted_wait
+from foreman.api.render import event_object, job_object, json_response
 from foreman.api.submissions import read_submissions
-from foreman.commands.types import CancelJob, Submission, SubmitJobs
-from foreman.errors import ArtifactNotFound, IllegalTransition, JobExpired, JobNotFound, ModelNotFound, RequestInvalid
+from foreman.commands.types import CancelJob
+from foreman.errors import ArtifactNotFound, IllegalTransition, JobExpired, JobNotFound, RequestInvalid
 from foreman.events import log
-from foreman.events.types import CancelledBy, IdempotencyKey, Source
+from foreman.events.types import CancelledBy, Source
 from foreman.fsm.job import State
 from foreman.projections import contents, jobs
 from foreman.projections.job import Job
 from foreman.projections.jobs import JobFilter
-from foreman.target.inventory import Model
 from foreman.target.requests import read_generation
 
-JSON: Final = "application/json"
 MOST_EVENTS: Final = 1_000
 
 
@@ -39,30 +33,14 @@ async def submit(request: Request) -> HTTPResponse:
     desk = desk_of(request)
     desk.must_be_open()
     specs, batch = read_submissions(request.body, request.headers.get("content-type", ""))
-    models = await _models(desk, [spec.model for spec, _ in specs], batch=batch)
-    key = idempotency_key(request, "jobs")
-    new: list[Submission] = []
-    for ordinal, (spec, generation) in enumerate(specs):
-        own = None if key is None else IdempotencyKey(key=key.key, fingerprint=key.fingerprint, ordinal=ordinal)
-        origin = Origin(endpoint=spec.target, source=Source.ASYNC, job_class=spec.class_, idempotency=own)
-        new.append(submission(desk, generation, models[spec.model], origin))
-    outcome = await desk.ledger.execute(
-        SubmitJobs(submissions=tuple(new), key=key.key if key else None, fingerprint=key.fingerprint if key else "")
-    )
-    shown = [_shown(request, desk, job) for job in outcome.jobs]
-    headers = {"location": f"/jobs/{shown[0]['job_id']}"} if not batch else {}
-    return _json({"jobs": shown} if batch else shown[0], status=HTTPStatus.ACCEPTED, headers=headers)
-
-
-async def _models(desk: Desk, names: list[str], *, batch: bool) -> dict[str, Model]:
-    found: dict[str, Model] = {}
-    for index, name in enumerate(names, start=1):
-        if name not in found:
-            model = await desk.find_model(name)
-            if model is None:
-                raise ModelNotFound(f"{f'job {index}: ' if batch else ''}model '{name}' not found")
-            found[name] = model
-    return found
+    wanted = [
+        (generation, Origin(endpoint=spec.target, source=Source.ASYNC, job_class=spec.class_))
+        for spec, generation in specs
+    ]
+    outcome = await queue_jobs(desk, wanted, idempotency_key(request, "jobs"))
+    if not batch:
+        return _accepted(request, desk, outcome.jobs[0])
+    return json_response({"jobs": [_shown(request, desk, job) for job in outcome.jobs]}, status=HTTPStatus.ACCEPTED)
 
 
 async def list_jobs(request: Request) -> HTTPResponse:
@@ -75,41 +53,30 @@ async def list_jobs(request: Request) -> HTTPResponse:
         job_class=query.job_class,
         source=query.source,
         endpoint=query.endpoint,
-        before=_before(query.cursor),
+        before=query.before(),
         limit=query.limit + 1,
     )
     found = await jobs.page(desk.read, wanted)
-    more = len(found) > query.limit
     page = found[: query.limit]
-    cursor = _cursor(page[-1].order) if more else None
-    return _json({"jobs": [_shown(request, desk, job) for job in page], "next": cursor})
+    following = cursor(page[-1].order) if len(found) > query.limit else None
+    return json_response({"jobs": [_shown(request, desk, job) for job in page], "next": following})
 
 
 async def get(request: Request, job_id: str) -> HTTPResponse:
     """`GET /jobs/{id}`, at once or as soon as the job is over."""
     desk = desk_of(request)
-    query = read_query(WaitQuery, request)
-    wait_s, applied = wanted_wait(query, request)
+    wait_s, applied = wanted_wait(read_query(WaitQuery, request), request)
     job = await find_job(desk, job_id)
     if wait_s and not job.finished:
-        job = await _wait_for(desk, job, wait_s)
+        with suppress(TimeoutError):
+            async with desk.patience(wait_s):
+                await desk.job_when(job.job_id, lambda job: job.finished)
+        job = await find_job(desk, job_id)
     if job.state is State.EXPIRED:
         raise JobExpired
     inline = await contents.inline(desk.read, job.job_id, desk.settings.inline_limit_bytes) if job.artifacts else {}
     headers = {"preference-applied": f"wait={wait_s:g}"} if applied else {}
-    return _json(_shown(request, desk, job, inline), headers=headers)
-
-
-async def _wait_for(desk: Desk, job: Job, wait_s: float) -> Job:
-    with desk.ledger.feed.watch(job.job_id) as changed, suppress(TimeoutError):
-        async with asyncio.timeout(wait_s):
-            while True:
-                changed.clear()
-                job = await desk.ledger.job(job.job_id) or job
-                if job.finished:
-                    break
-                await changed.wait()
-    return job
+    return json_response(_shown(request, desk, job, inline), headers=headers)
 
 
 async def events(request: Request, job_id: str) -> HTTPResponse:
@@ -117,27 +84,32 @@ async def events(request: Request, job_id: str) -> HTTPResponse:
     desk = desk_of(request)
     job = await find_job(desk, job_id)
     recorded = await log.of_stream(desk.read, job.job_id, 0, MOST_EVENTS)
-    return _json({"events": [event_object(item) for item in recorded]})
+    return json_response({"events": [event_object(item) for item in recorded]})
 
 
 async def artifacts(request: Request, job_id: str) -> HTTPResponse:
     """`GET /jobs/{id}/artifacts`: what there is."""
     desk = desk_of(request)
     job = await find_present(desk, job_id)
-    return _json({"artifacts": _shown(request, desk, job)["artifacts"]})
+    return json_response({"artifacts": _shown(request, desk, job)["artifacts"]})
 
 
 async def artifact(request: Request, job_id: str, name: str) -> HTTPResponse:
-    """`GET /jobs/{id}/artifacts/{name}`: the bytes with their content type."""
+    """`GET /jobs/{id}/artifacts/{name}`: the bytes with their content type; 304 for whoever has them already."""
     desk = desk_of(request)
     job = await find_present(desk, job_id)
-    if name not in {ref.name for ref in job.artifacts}:
+    ref = next((ref for ref in job.artifacts if ref.name == name), None)
+    if ref is None:
         names = ", ".join(ref.name for ref in job.artifacts) or "none"
         raise ArtifactNotFound(f"the job has no artifact of this name (it has: {names})")
+    headers = {"etag": f'"{ref.sha256}"'}
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    if known & {headers["etag"], "*"}:
+        return HTTPResponse(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     found = await contents.find(desk.read, job.job_id, name)
     if found is None:
         raise JobExpired
-    return raw(found.data, content_type=found.ref.content_type, headers={"etag": f'"{found.ref.sha256}"'})
+    return raw(found.data, content_type=ref.content_type, headers=headers)
 
 
 async def cancel(request: Request, job_id: str) -> HTTPResponse:
@@ -145,7 +117,7 @@ async def cancel(request: Request, job_id: str) -> HTTPResponse:
     desk = desk_of(request)
     job = await find_job(desk, job_id)
     outcome = await desk.ledger.execute(CancelJob(job_id=job.job_id, by=CancelledBy.API))
-    return _json(_shown(request, desk, outcome.jobs[0]))
+    return json_response(_shown(request, desk, outcome.jobs[0]))
 
 
 async def retry(request: Request, job_id: str) -> HTTPResponse:
@@ -158,13 +130,10 @@ async def retry(request: Request, job_id: str) -> HTTPResponse:
     body = await contents.find(desk.read, job.job_id, contents.REQUEST)
     if body is None:
         raise JobExpired
-    generation = read_generation(body.data)
-    model = (await _models(desk, [job.model], batch=False))[job.model]
     origin = Origin(endpoint=job.endpoint, source=Source.ASYNC, job_class=job.job_class, retry_of=job.job_id)
-    new = submission(desk, generation, model, origin)
-    outcome = await desk.ledger.execute(SubmitJobs(submissions=(new,)))
-    headers = {"location": f"/jobs/{new.job_id}"}
-    return _json(_shown(request, desk, outcome.jobs[0]), status=HTTPStatus.ACCEPTED, headers=headers)
+    key = idempotency_key(request, f"retry:{job.job_id}")
+    outcome = await queue_jobs(desk, [(read_generation(body.data), origin)], key)
+    return _accepted(request, desk, outcome.jobs[0])
 
 
 async def find_job(desk: Desk, job_id: str) -> Job:
@@ -187,23 +156,17 @@ async def find_present(desk: Desk, job_id: str) -> Job:
     return job
 
 
+def _accepted(request: Request, desk: Desk, job: Job) -> HTTPResponse:
+    shown = _shown(request, desk, job)
+    return json_response(shown, status=HTTPStatus.ACCEPTED, headers={"location": shown["urls"]["get"]})
+
+
 def _shown(request: Request, desk: Desk, job: Job, inline: dict[str, bytes] | None = None) -> dict[str, Any]:
     place = desk.ledger.work.queue.place(job.job_id, desk.serving()) if job.state is State.QUEUED else None
-    return job_object(job, base_url=desk.settings.public_url or "", place=place, inline=inline)
+    return job_object(job, base_url=_base_url(request, desk), place=place, inline=inline)
 
 
-def _cursor(ordinal: int) -> str:
-    return base64.urlsafe_b64encode(str(ordinal).encode()).decode().rstrip("=")
-
-
-def _before(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    try:
-        return int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
-        raise RequestInvalid("'cursor' must be the 'next' of an earlier page") from None
-
-
-def _json(value: Any, *, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None) -> HTTPResponse:
-    return raw(orjson.dumps(value), status=status, headers=headers, content_type=JSON)
+def _base_url(request: Request, desk: Desk) -> str:
+    """How this caller reaches foreman, which itself speaks plain HTTP only; without a Host, links are relative."""
+    host = request.headers.get("host")
+    return desk.settings.public_url or (f"http://{host}" if host else "")

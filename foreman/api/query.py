@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 from typing import Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +17,10 @@ from foreman.fsm.job import State
 #: A wait longer than most proxies allow would only look like a broken connection.
 LONGEST_WAIT_S: Final = 60.0
 STATES: Final = ", ".join(state.value for state in State if state is not State.NEW)
+#: SQLite's integers end here; no log gets that far.
+LARGEST_POSITION: Final = 2**63 - 1
+#: `wait=10` as RFC 7240 allows it to be written.
+WAIT_PREFERENCE: Final = re.compile(r'\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:;.*)?', re.IGNORECASE)
 
 Query = TypeVar("Query", bound=BaseModel)
 
@@ -41,6 +48,23 @@ class ListQuery(BaseModel):
             raise RequestInvalid(f"'state': {', '.join(unknown)!r} is none of {STATES}")
         return tuple(State(name) for name in names)
 
+    def before(self) -> int | None:
+        """The position that the page before ended with. Raises RequestInvalid."""
+        if self.cursor is None:
+            return None
+        try:
+            position = int(base64.urlsafe_b64decode(self.cursor + "=" * (-len(self.cursor) % 4)))
+        except (ValueError, binascii.Error):
+            position = -1
+        if not 0 <= position <= LARGEST_POSITION:
+            raise RequestInvalid("'cursor' must be the 'next' of an earlier page")
+        return position
+
+
+def cursor(position: int) -> str:
+    """What `ListQuery.before` reads; callers are not to look into it."""
+    return base64.urlsafe_b64encode(str(position).encode()).decode().rstrip("=")
+
 
 class WaitQuery(BaseModel):
     """`GET /jobs/{id}`."""
@@ -61,7 +85,11 @@ class StreamQuery(BaseModel):
 
 def read_query(shape: type[Query], request: Request) -> Query:
     """The query string as that shape. Raises RequestInvalid naming every fault."""
-    given = {name: values[-1] for name, values in request.args.items()}
+    given: dict[str, str] = {}
+    for name, value in request.get_query_args(keep_blank_values=True):
+        if name in given:
+            raise RequestInvalid(f"'{name}' is given twice")
+        given[name] = value
     try:
         return shape.model_validate(given)
     except ValidationError as error:
@@ -82,14 +110,13 @@ def wanted_wait(query: WaitQuery, request: Request) -> tuple[float, bool]:
         return wait_s, False
     for header in request.headers.getall("prefer", []):
         for preference in header.split(","):
-            name, _, value = preference.partition("=")
-            if name.strip().lower() == "wait" and value.strip().isdigit():
-                return min(float(value), LONGEST_WAIT_S), True
+            if given := WAIT_PREFERENCE.fullmatch(preference):
+                return min(float(given[1]), LONGEST_WAIT_S), True
     return 0.0, False
 
 
 def _seconds(text: str) -> float:
-    if text.isdigit():
+    if text.isascii() and text.isdecimal():
         return float(text)
     try:
         return duration_s(text)

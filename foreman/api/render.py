@@ -1,11 +1,14 @@
-"""A job as JSON: one shape for every answer that shows one. Pure."""
+"""What foreman's own routes answer with: a job as JSON, in one shape wherever one is shown. Looks nothing up."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
+from sanic import HTTPResponse
+from sanic.response import raw
 
 from foreman.clock import Micros, rfc3339
 from foreman.events.types import ArtifactRef, Recorded
@@ -31,13 +34,14 @@ def job_object(
         "source": job.source,
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
-        "created_at": rfc3339(job.created_at),
-        "updated_at": rfc3339(job.updated_at),
-        "started_at": _time(job.started_at),
-        "completed_at": _time(job.completed_at),
-        "not_before": _time(job.not_before),
+        "created_at": time(job.created_at),
+        "updated_at": time(job.updated_at),
+        "started_at": time(job.started_at),
+        "completed_at": time(job.completed_at),
+        "not_before": time(job.not_before),
         "result": None if job.metrics is None else _result(job.metrics),
         "error": _error(job),
+        "last_attempt_error": None if job.finished else job.error,
         "artifacts": [_artifact(ref, url, inline or {}) for ref in job.artifacts],
         "queue": None if place is None else {"position": place.position, "ahead": place.ahead},
         "retry_of": job.retry_of,
@@ -61,17 +65,23 @@ def event_object(recorded: Recorded) -> dict[str, Any]:
     }
 
 
-def _time(at: Micros | None) -> str | None:
+def json_response(value: Any, *, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None) -> HTTPResponse:
+    """The answer of a route of foreman's own."""
+    return raw(orjson.dumps(value), status=status, headers=headers, content_type=contents.JSON)
+
+
+def time(at: Micros | None) -> str | None:
+    """A moment as every answer writes it."""
     return None if at is None else rfc3339(at)
 
 
 def _error(job: Job) -> dict[str, Any] | None:
+    """Why there is no answer, for good; an attempt that broke and is made again is no error of the job's."""
     if job.state is State.CANCELLED:
         return {"message": "the job was cancelled", "code": "cancelled", "by": job.cancelled_by}
-    if job.error is None:
-        return None
-    code = job.error_code or "attempt_failed"
-    return {"message": job.error, "code": code, "status": job.error_status}
+    if job.state is State.FAILED:
+        return {"message": job.error, "code": job.error_code, "status": job.error_status}
+    return None
 
 
 def _result(metrics: Metrics) -> dict[str, Any]:

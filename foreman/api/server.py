@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from sanic.response import BaseHTTPResponse, raw
 from foreman.api import blocking, follow, jobs, ollama, system
 from foreman.api.desk import Desk, desk_of
 from foreman.api.doors import allow_origin, check_token, is_foreign
-from foreman.api.errors import JSON, error_body, error_response
+from foreman.api.errors import JSON, REQUEST_CANCELED, error_body, error_response
+from foreman.api.relay import answer, pass_on
 from foreman.errors import ForemanError, NotFound, QueueFull, TooLarge
 from foreman.logs import get_logger
 
@@ -44,12 +46,14 @@ class Route:
     streamed: bool = False
 
 
+BLOB: Final = "/api/blobs/<digest:str>"
 ROUTES: Final = (
     Route("/", ("HEAD", "GET"), ollama.root),
     Route("/api/version", ("HEAD", "GET"), ollama.version),
     Route("/api/tags", ("HEAD", "GET"), ollama.tags),
     Route("/api/ps", ("GET",), ollama.ps),
-    Route("/api/show", ("POST",), ollama.show),
+    Route("/api/status", ("GET",), pass_on),
+    Route("/api/show", ("POST",), pass_on),
     Route("/api/chat", ("POST",), blocking.chat),
     Route("/api/generate", ("POST",), blocking.generate),
     Route("/api/embed", ("POST",), ollama.embed),
@@ -59,8 +63,8 @@ ROUTES: Final = (
     Route("/api/create", ("POST",), ollama.manage),
     Route("/api/copy", ("POST",), ollama.manage),
     Route("/api/delete", ("DELETE",), ollama.manage),
-    Route("/api/blobs/<digest:str>", ("HEAD",), ollama.blob),
-    Route("/api/blobs/<digest:str>", ("POST",), ollama.blob, streamed=True),
+    Route(BLOB, ("HEAD",), ollama.manage_blob),
+    Route(BLOB, ("POST",), ollama.upload_blob, streamed=True),
     Route("/jobs", ("GET",), jobs.list_jobs),
     Route("/jobs", ("POST",), jobs.submit),
     Route("/jobs/<job_id:str>", ("GET",), jobs.get),
@@ -72,7 +76,7 @@ ROUTES: Final = (
     Route("/jobs/<job_id:str>/retry", ("POST",), jobs.retry),
     Route("/healthz", ("GET", "HEAD"), system.healthz),
 )
-#: What Ollama answers to other methods on its own paths.
+#: The methods of each path, in Ollama's order.
 ALLOWED: Final[dict[str, tuple[str, ...]]] = {}
 for _route in ROUTES:
     ALLOWED[_route.path] = (*ALLOWED.get(_route.path, ()), *_route.methods)
@@ -129,6 +133,8 @@ class Errors(ErrorHandler):
 
     def default(self, request: Request, exception: Exception) -> HTTPResponse:
         """The answer to a request that raised this."""
+        if isinstance(exception, asyncio.CancelledError):
+            return HTTPResponse(status=REQUEST_CANCELED)  # the caller has left: nobody reads it
         if isinstance(exception, ForemanError):
             return self._named(request, exception)
         if isinstance(exception, SanicException):
@@ -149,35 +155,34 @@ class Errors(ErrorHandler):
     def _of_http(self, request: Request, error: SanicException) -> HTTPResponse:
         status = error.status_code
         if status == HTTPStatus.FORBIDDEN:
-            return HTTPResponse(status=status)
+            return answer(b"", status, "", _allow(request))
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             limit = desk_of(request).settings.max_body_bytes
             return error_response(TooLarge(f"the request body is larger than {limit:,} bytes (FOREMAN_MAX_BODY)"))
         if status not in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:
             return raw(error_body(str(error) or "bad request", "http"), status=status, content_type=JSON)
         if request.method == "OPTIONS":
-            return _preflight(request)
+            return HTTPResponse(status=HTTPStatus.NO_CONTENT, headers=_allow(request))
         if request.path.startswith("/jobs/"):
             return error_response(NotFound(f"there is nothing at {request.method} {request.path}"))
-        return self._as_ollama(request, error)
+        return self._as_ollama(request)
 
-    def _as_ollama(self, request: Request, error: SanicException) -> HTTPResponse:
+    def _as_ollama(self, request: Request) -> HTTPResponse:
         """Gin's answers (ollama 0.33): a redirect for a stray slash, else a text."""
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            allow = ", ".join(ALLOWED.get(request.path, ()))
-            return raw(b"405 method not allowed", status=405, content_type=TEXT, headers={"allow": allow})
+        if allow := _allow(request):
+            return raw(b"405 method not allowed", status=405, content_type=TEXT, headers=allow)
         clean = posixpath.normpath("/" + request.path.lstrip("/"))
         if clean != request.path and request.method in ALLOWED.get(clean, ()):
             return _redirect(request, clean)
         return raw(b"404 page not found", status=404, content_type=TEXT)
 
 
-def _preflight(request: Request) -> HTTPResponse:
-    response = HTTPResponse(status=HTTPStatus.NO_CONTENT)
-    allowed = ALLOWED.get(request.path)
-    if allowed:
-        response.headers["allow"] = ", ".join(allowed)
-    return response
+def _allow(request: Request) -> dict[str, str]:
+    """The header that names the path's methods; empty if there is nothing at the path, or this is one of them."""
+    folder, _, digest = request.path.rpartition("/")
+    path = BLOB if folder == "/api/blobs" and digest else request.path
+    methods = ALLOWED.get(path, ())
+    return {"allow": ", ".join(methods)} if methods and request.method not in methods else {}
 
 
 def _redirect(request: Request, path: str) -> HTTPResponse:
@@ -186,7 +191,7 @@ def _redirect(request: Request, path: str) -> HTTPResponse:
     slash = request.path == f"{path}/"
     status = HTTPStatus.MOVED_PERMANENTLY if slash and request.method == "GET" else HTTPStatus.TEMPORARY_REDIRECT
     if request.method not in {"GET", "HEAD"}:
-        return HTTPResponse(status=status, headers={"location": location})
+        return answer(b"", status, "", {"location": location})
     words = "Moved Permanently" if status == HTTPStatus.MOVED_PERMANENTLY else "Temporary Redirect"
     page = f'<a href="{escape(location)}">{words}</a>.\n\n'
     return raw(page.encode(), status=status, headers={"location": location}, content_type="text/html; charset=utf-8")

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from foreman.errors import RequestInvalid, TooLarge
 from foreman.events.types import Endpoint, JobClass
 from foreman.target.requests import Generation, read_generation
 
 NDJSON: Final = ("application/x-ndjson", "application/jsonl", "application/ndjson")
-MOST_JOBS: Final = 10_000
+#: A batch is read and written in one go, while everybody else waits: so many take some 50 ms.
+MOST_JOBS: Final = 1_000
 #: Members of a job that are foreman's and not the target's.
-OURS: Final = ("class", "endpoint")
+OURS: Final = frozenset({"class", "endpoint"})
 #: The Go daemon's member for webhooks. Saying nothing would be worse than refusing: its caller would wait for ever.
-NOT_YET: Final = ("state_webhook_url", "webhook_events", "webhook_secret")
+NOT_YET: Final = frozenset({"state_webhook_url", "webhook_events", "webhook_secret"})
+
+
+def _keep_alive(value: Any) -> Any:
+    # As one check and not as a union of types, of which pydantic would report each that failed.
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | str)):
+        raise PydanticCustomError("keep_alive", "must be a number of seconds or a duration such as '15m'")
+    return value
 
 
 class JobSpec(BaseModel):
     """One job as its caller wrote it: a native chat or generate request, and what foreman adds."""
 
-    model_config = ConfigDict(extra="allow", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
 
     model: str = Field(min_length=1, max_length=512)
     endpoint: Literal["chat", "generate"] | None = None
@@ -31,7 +40,7 @@ class JobSpec(BaseModel):
     messages: list[dict[str, Any]] | None = None
     prompt: str | None = None
     options: dict[str, Any] | None = None
-    keep_alive: int | float | str | None = None
+    keep_alive: Annotated[Any, AfterValidator(_keep_alive)] = None
     stream: bool | None = None
 
     @property
@@ -47,52 +56,62 @@ class JobSpec(BaseModel):
         return JobClass(self.job_class)
 
 
-def read_submissions(body: bytes, content_type: str) -> tuple[list[tuple[JobSpec, Generation]], bool]:
-    """The jobs in a body, and whether it was a batch (an array or NDJSON). Raises RequestInvalid naming every fault."""
-    items, batch = _items(body, content_type)
+Accepted = tuple[JobSpec, Generation]
+MEMBERS: Final = frozenset(field.alias or name for name, field in JobSpec.model_fields.items())
+
+
+def read_submissions(body: bytes, content_type: str) -> tuple[list[Accepted], bool]:
+    """The jobs in a body, and whether it was a batch (an array or NDJSON). Raises RequestInvalid, TooLarge.
+
+    A job that has a document or a line of its own goes to the target byte for byte as it was written.
+    """
+    if not body.strip():
+        raise RequestInvalid("the request body is empty; it must be a job as JSON, an array of jobs, or one per line")
+    if content_type.partition(";")[0].strip().lower() in NDJSON:
+        lines = _counted([line for line in body.split(b"\n") if line.strip()])
+        return [_one(_decode(line, f"job {index}: "), line, f"job {index}: ") for index, line in lines], True
+    decoded = _decode(body, "")
+    if not isinstance(decoded, list):
+        return [_one(decoded, body, "")], False
+    return [_one(item, None, f"job {index}: ") for index, item in _counted(decoded)], True
+
+
+def _counted(items: list[Any]) -> list[tuple[int, Any]]:
     if len(items) > MOST_JOBS:
         raise TooLarge(f"a batch may hold {MOST_JOBS:,} jobs; this one holds {len(items):,}")
     if not items:
         raise RequestInvalid("the batch is empty")
-    return [_one(item, f"job {index}: " if batch else "") for index, item in enumerate(items, start=1)], batch
-
-
-def _items(body: bytes, content_type: str) -> tuple[list[Any], bool]:
-    if not body.strip():
-        raise RequestInvalid("the request body is empty; it must be a job as JSON, an array of jobs, or one per line")
-    if content_type.partition(";")[0].strip().lower() in NDJSON:
-        lines = [line for line in body.split(b"\n") if line.strip()]
-        return [_decode(line, f"line {number}: ") for number, line in enumerate(lines, start=1)], True
-    decoded = _decode(body, "")
-    return (decoded, True) if isinstance(decoded, list) else ([decoded], False)
+    return list(enumerate(items, start=1))
 
 
 def _decode(text: bytes, where: str) -> Any:
     try:
-        # orjson is strict about JSON and UTF-8, the other about keys that occur twice.
-        orjson.loads(text)
-        return json.loads(text, object_pairs_hook=_unique)
+        # orjson is strict about JSON and UTF-8, the other is asked about keys that occur twice.
+        decoded = orjson.loads(text)
+        UNREPEATED.decode(text.decode())
     except orjson.JSONDecodeError as error:
         raise RequestInvalid(f"{where}the request body is not valid JSON: {error}") from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise RequestInvalid(f"{where}the request body is nested too deeply") from error
+    except ValueError as error:
         raise RequestInvalid(f"{where}{error}") from error
+    return decoded
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = sorted({key for key in keys if keys.count(key) > 1})
-        raise ValueError(f"the same key occurs twice in one object: {', '.join(map(repr, twice))}")
-    return found
+        raise ValueError(f"the same key occurs twice in one object: {_quoted(twice)}")
 
 
-def _one(item: Any, where: str) -> tuple[JobSpec, Generation]:
+UNREPEATED: Final = json.JSONDecoder(object_pairs_hook=_no_key_twice)
+
+
+def _one(item: Any, text: bytes | None, where: str) -> Accepted:
     if not isinstance(item, dict):
         raise RequestInvalid(f"{where}a job must be a JSON object")
-    for name in NOT_YET:
-        if name in item:
-            raise RequestInvalid(f"{where}{name} is not supported by this version; poll or long-poll the job instead")
+    _check_names(item, where)
     try:
         spec = JobSpec.model_validate(item)
     except ValidationError as error:
@@ -101,11 +120,21 @@ def _one(item: Any, where: str) -> tuple[JobSpec, Generation]:
         raise RequestInvalid(f"{where}a chat job needs 'messages' (or 'prompt', for a generate job)")
     if spec.target is Endpoint.GENERATE and not spec.prompt:
         raise RequestInvalid(f"{where}a generate job needs a 'prompt'")
-    body = {key: value for key, value in item.items() if key not in OURS}
-    try:
-        return spec, read_generation(orjson.dumps(body))
-    except TypeError as error:  # a number beyond 64 bits, half a surrogate pair
-        raise RequestInvalid(f"{where}{error}") from error
+    if text is None or not OURS.isdisjoint(item):
+        try:
+            text = orjson.dumps({key: value for key, value in item.items() if key not in OURS})
+        except TypeError as error:  # orjson reads deeper nesting than it writes
+            raise RequestInvalid(f"{where}the request body is nested too deeply") from error
+    return spec, read_generation(text)
+
+
+def _check_names(item: dict[str, Any], where: str) -> None:
+    for name in sorted(NOT_YET.intersection(item)):
+        raise RequestInvalid(f"{where}{name} is not supported by this version; poll or long-poll the job instead")
+    # The target takes `Model` for `model`, and the later one of the two; foreman would queue for one and run the other.
+    odd = [name for name in item if name not in MEMBERS and name.casefold() in MEMBERS]
+    if odd:
+        raise RequestInvalid(f"{where}members are written in lower case: {_quoted(odd)}")
 
 
 def _fault(detail: Any) -> str:
@@ -113,3 +142,9 @@ def _fault(detail: Any) -> str:
     if detail["type"] == "missing":
         return f"'{place}' is missing"
     return f"'{place}': {detail['msg']}"
+
+
+def _quoted(names: list[str]) -> str:
+    """Some names for a message; a caller who sent thousands need not read them all."""
+    shown = ", ".join(repr(name if len(name) <= 50 else f"{name[:50]}…") for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -9,11 +9,11 @@ from typing import Final
 
 import orjson
 from sanic import HTTPResponse, Request
-from sanic.response import BaseHTTPResponse, raw
+from sanic.response import BaseHTTPResponse
 
 from foreman.api.desk import Desk
 from foreman.api.errors import JSON, REQUEST_CANCELED, error_body
-from foreman.api.relay import break_off, end
+from foreman.api.relay import answer, break_off, end
 from foreman.errors import Draining, JobExpired
 from foreman.events.types import CancelledBy
 from foreman.fsm.job import State
@@ -46,14 +46,19 @@ class Waiting:
             while True:
                 changed.clear()
                 run = self._tail.run
-                if run.status == HTTPStatus.OK and self._job.stream:
+                if run.status == HTTPStatus.OK and self._streams:
                     await self._pass_on()
                 if run.ending is Ending.COMPLETE:
                     return await self._complete()
                 if self._tail.closed:
                     return await self._without_answer()
-                if self._sent == len(run.chunks) or not self._job.stream:
+                if self._sent == len(run.chunks) or not self._streams:
                     await self._wait(changed)
+
+    @property
+    def _streams(self) -> bool:
+        """Whether the answer goes out as it comes; Ollama answers a load with one object, whatever `stream` says."""
+        return self._job.stream and not self._tail.run.content_type.startswith("application/json")
 
     async def _wait(self, changed: asyncio.Event) -> None:
         """Until something changes; a caller that waits for long gets a sign of life that its client ignores."""
@@ -89,7 +94,7 @@ class Waiting:
         run = self._tail.run
         rest = b"".join(run.chunks[self._sent :])
         if self._response is None:
-            return raw(rest, status=run.status or 200, headers=self._headers, content_type=run.content_type)
+            return answer(rest, run.status or HTTPStatus.OK, run.content_type, self._headers)
         if rest:
             await self._response.send(rest)
         await end(self._response)
@@ -103,7 +108,7 @@ class Waiting:
         job = await self._desk.ledger.job(self._job.job_id)
         body, status = ending_of(job or self._job)
         if self._response is None:
-            return raw(body, status=status, headers=self._headers, content_type=JSON)
+            return answer(body, status, JSON, self._headers)
         # The keepalive has committed status 200, so the error is in-band, as Ollama's are in the middle of a stream.
         await self._response.send(body + b"\n")
         await end(self._response)
@@ -128,6 +133,7 @@ async def replay(desk: Desk, job: Job, *, stream: bool) -> BaseHTTPResponse:
         raise JobExpired
     found = await contents.find(desk.read, job.job_id, contents.STREAM if stream else contents.COMPLETION)
     if job.state is State.DONE and found is not None:
-        return raw(found.data, headers=headers, content_type=NDJSON if stream else JSON)
+        # A load is answered with one object even to a caller that asked for a stream.
+        return answer(found.data, HTTPStatus.OK, NDJSON if found.data.endswith(b"\n") else JSON, headers)
     body, status = ending_of(job)
-    return raw(body, status=status, headers=headers, content_type=JSON)
+    return answer(body, status, JSON, headers)

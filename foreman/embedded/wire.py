@@ -114,7 +114,7 @@ class Wire:
         texts = [texts] if isinstance(texts, str) and texts else texts or []
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise Refusal(400, "invalid input type")
-        load, _ = self._load(self._embedder(name, f"model '{name}' not found"), body)
+        load, _ = self._load(self._embedder(name, f'model "{name}" not found, try pulling it first'), body)
         async with self.residency.hold(load, body.get("keep_alive")) as runner:
             if not texts:
                 return _json({"model": name, "embeddings": []})
@@ -202,6 +202,9 @@ async def _stream(request: web.Request, chunks: AsyncIterator[dict[str, Any]]) -
         if response is None:
             return _json({"error": refusal.message}, refusal.status, "application/json")
         await response.write(orjson.dumps({"error": refusal.message}) + b"\n")
+    except ConnectionResetError:
+        # The caller left between two chunks. Nobody is there to be told, and it is nothing to log a traceback about.
+        return response or web.Response()
     assert response is not None  # a completion has at least its last chunk
     await response.write_eof()
     return response

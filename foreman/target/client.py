@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,19 @@ from foreman.errors import TargetBroke, TargetError, TargetRefused, TargetUnreac
 #: Of a caller's headers, those that Ollama looks at. `Authorization` is never passed on.
 FORWARDED: Final = ("user-agent", "accept", "content-type")
 FAILURES: Final = (httpx.TransportError, httpx.StreamError, aiohttp.ClientError, OSError)
+#: Requests that change nothing, so that one which a kept connection swallowed may be sent again. (aiohttp repeats
+#: GET and HEAD by itself.)
+REPEATABLE: Final = frozenset({"/api/embed", "/api/embeddings", "/api/show"})
+#: A laptop that falls asleep closes nothing. After so many seconds of silence it is asked for a sign of life, which a
+#: target that thinks for minutes gives too; without one for a minute the connection is broken. macOS and Linux
+#: differ in the first name.
+PROBES: Final = {
+    "TCP_KEEPIDLE": 20,
+    "TCP_KEEPALIVE": 20,
+    "TCP_KEEPINTVL": 10,
+    "TCP_KEEPCNT": 4,
+    "TCP_USER_TIMEOUT": 60_000,  # the same for what was sent and not acknowledged, in milliseconds
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +47,6 @@ class TargetAddress:
     token: str | None = None
     host_header: str = ""
     connect_timeout_s: float = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A whole answer of the target's."""
-
-    status: int
-    content_type: str
-    body: bytes
-    headers: Mapping[str, str]
-
-    def refusal(self) -> TargetRefused:
-        """The answer as an error, its text as a person would read it."""
-        return refused(self.status, self.content_type, self.body)
 
 
 class Reply:
@@ -86,7 +86,7 @@ class Target:
 
     def _client(self, *, keep: bool) -> httpx.AsyncClient:
         def session() -> aiohttp.ClientSession:
-            connector = aiohttp.TCPConnector(limit=0, force_close=not keep)
+            connector = aiohttp.TCPConnector(limit=0, force_close=not keep, socket_factory=_socket)
             return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
         return httpx.AsyncClient(
@@ -113,25 +113,19 @@ class Target:
         async with self._send(self._kept, method, path, body, headers) as reply:
             yield reply
 
-    async def call(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
-        """Send and read it all, whatever its status. Raises as `generate` does."""
-        async with self._send(self._kept, method, path, body, headers or {}) as reply:
-            return Answer(
-                status=reply.status, content_type=reply.content_type, body=await reply.read(), headers=reply.headers
-            )
-
     async def fetch(self, method: str, path: str, body: bytes | None = None, *, within_s: float) -> bytes:
-        """The body of a 200. Raises TargetError: refused, broken, unreachable or too late."""
+        """The body of a 200. Raises TargetError: refused, broken, unreachable or too late.
+
+        On a connection of its own: a kept one may still answer when the target takes no new ones.
+        """
         try:
-            async with asyncio.timeout(within_s):
-                answer = await self.call(method, path, body)
+            async with asyncio.timeout(within_s), self._send(self._fresh, method, path, body, {}) as reply:
+                answer = await reply.read()
         except TimeoutError:
             raise TargetBroke(f"{method} {path} had no answer within {within_s:g} s") from None
-        if answer.status != httpx.codes.OK:
-            raise answer.refusal()
-        return answer.body
+        if reply.status != httpx.codes.OK:
+            raise refused(reply.status, reply.content_type, answer)
+        return answer
 
     @asynccontextmanager
     async def _send(
@@ -144,13 +138,21 @@ class Target:
     ) -> AsyncIterator[Reply]:
         request = client.build_request(method, path, content=body, headers={**headers, **self._headers})
         try:
-            response = await client.send(request, stream=True)
-        except FAILURES as error:
-            raise _failure(self.address.url, error) from error
+            response = await self._open(client, request)
+        except TargetBroke:
+            if client is not self._kept or path not in REPEATABLE:
+                raise
+            response = await self._open(self._fresh, request)
         try:
             yield Reply(response)
         finally:
             await response.aclose()
+
+    async def _open(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+        try:
+            return await client.send(request, stream=True)
+        except FAILURES as error:
+            raise _failure(self.address.url, error) from error
 
     async def close(self) -> None:
         """Close all connections."""
@@ -192,6 +194,17 @@ def host_header_for(url: str) -> str:
     if parsed.scheme == "https" or not _is_private(host):
         return parsed.netloc.decode()
     return f"localhost:{parsed.port or 80}"
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in PROBES.items():
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    return sock
 
 
 def _is_private(host: str) -> bool:

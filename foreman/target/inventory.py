@@ -76,6 +76,8 @@ class Inventory:
         self._wanted = asyncio.Event()
         self._polling: asyncio.Task[None] | None = None
         self._failures = 0
+        #: Changes at the target that foreman knows of, and how many of them the listing is sure to show.
+        self._changes = self._listed = 0
 
     @property
     def known(self) -> bool:
@@ -97,12 +99,16 @@ class Inventory:
 
     async def run(self) -> None:
         """Poll for ever; sooner when somebody asks, or while the target is away."""
-        while True:
-            await self.refresh()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause_s()):
-                    await self._wanted.wait()
-            self._wanted.clear()
+        try:
+            while True:
+                await self.refresh()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._pause_s()):
+                        await self._wanted.wait()
+                self._wanted.clear()
+        finally:
+            if self._polling is not None:
+                self._polling.cancel()
 
     async def refresh(self) -> None:
         """Have one poll made now; callers that come while it is under way share it."""
@@ -112,15 +118,22 @@ class Inventory:
         # A caller that leaves must not take the poll of the others with it.
         await asyncio.shield(self._polling)
 
+    async def catch_up(self, within_s: float) -> None:
+        """Wait for a listing that is younger than every change foreman knows of, but no longer than this."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self.up and self._listed < self._changes:
+                    await self.refresh()
+
     def poll_soon(self) -> None:
         """Something has changed at the target, or a call to it has failed: look again without waiting for it."""
+        self._changes += 1
         self._wanted.set()
 
     async def report_unreachable(self, error: str) -> None:
         """A call could not reach the target: it is away until a poll says otherwise."""
         if self.health.up is not False:
             await self._become_away(error)
-        self.poll_soon()
 
     def _poll_ended(self, _: asyncio.Task[None]) -> None:
         self._polling = None
@@ -131,7 +144,7 @@ class Inventory:
         return min(self._interval_s, AWAY_POLL_S[min(self._failures, len(AWAY_POLL_S)) - 1])
 
     async def _poll(self) -> None:
-        began = self._clock.monotonic()
+        began, changes = self._clock.monotonic(), self._changes
         try:
             tags, ps, version = await asyncio.gather(
                 self._target.fetch("GET", "/api/tags", within_s=POLL_TIMEOUT_S),
@@ -148,7 +161,7 @@ class Inventory:
             await self._become_away(f"the target does not answer as Ollama does: {error}")
         else:
             self._failures = 0
-            self.listing = listing
+            self.listing, self._listed = listing, changes
             for told in self.on_listing:
                 told(listing, began)
             await self._change(Health(up=True, last_success=self._clock.now(), version=version_text))
@@ -156,6 +169,8 @@ class Inventory:
     async def _become_away(self, error: str) -> None:
         self._failures += 1
         before = self.health
+        if before.up is not False:
+            self._wanted.set()  # whoever noticed it, `run` must not sleep on as if it were there
         since = before.away_since if before.up is False else self._clock.now()
         await self._change(
             Health(up=False, error=error, away_since=since, last_success=before.last_success, version=before.version)

@@ -26,7 +26,8 @@ LONGEST_VALUE: Final = 32
 
 def canonical(name: str) -> str:
     """The name as Ollama compares it: lower case, with its tag, without the default registry and namespace."""
-    short = name.strip().lower()
+    # `:local` only says that the model is not one of Ollama's cloud.
+    short = name.strip().lower().removesuffix(":local").rstrip()
     _, separator, rest = short.partition("://")
     short = (rest if separator else short).removeprefix(REGISTRY).removeprefix(LIBRARY)
     return short if ":" in short.rpartition("/")[2] else f"{short}:latest"
@@ -52,8 +53,8 @@ def _text(value: Any) -> str:
         value = int(value)  # Ollama takes 4096.0 for 4096
     try:
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-    except TypeError:  # an integer beyond 64 bits
-        text = str(value)
+    except TypeError:  # an integer beyond 64 bits, half a surrogate pair
+        text = ascii(value)
     if len(text) > LONGEST_VALUE or " " in text:
         return hashlib.sha256(text.encode()).hexdigest()[:LONGEST_VALUE]
     return text

@@ -16,7 +16,6 @@ from typing import Any, Final
 import orjson
 
 from foreman.errors import RequestInvalid
-from foreman.target.names import RELOADING_OPTIONS
 
 #: A model is held this long (seconds) for a job that wants it gone afterwards: a load with 0 would be an unload.
 LOAD_KEEP_ALIVE_S: Final = 300
@@ -39,15 +38,15 @@ class Generation:
     #: The request's JSON, re-encoded only if it could not be read as it was.
     body: bytes
 
-    @property
-    def releases(self) -> bool:
-        """The model is to be gone as soon as the answer is."""
-        return not isinstance(self.keep_alive, bool) and self.keep_alive in ZEROS
+    def releases(self, otherwise: int | str = -1) -> bool:
+        """The model is to be gone as soon as the answer is. `otherwise` is sent as keep_alive if this has none."""
+        held = otherwise if self.keep_alive is None else self.keep_alive
+        return not isinstance(held, bool) and held in ZEROS
 
     @property
     def unloads(self) -> bool:
         """The request wants the model gone, at once and without scheduling."""
-        return self.empty and self.releases
+        return self.empty and self.releases()
 
 
 def read_object(body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -96,24 +95,17 @@ def work_body(generation: Generation, keep_alive: int | str, *, stream: bool | N
 
 
 def load_body(generation: Generation, keep_alive: int | str) -> bytes:
-    """An empty request with those of the job's options that reload a model: it loads it as the job itself would."""
-    held = keep_alive if generation.keep_alive is None else generation.keep_alive
-    if held in ZEROS:
-        held = LOAD_KEEP_ALIVE_S
-    return orjson.dumps(
-        {
-            "model": generation.model,
-            "messages": [],
-            "prompt": "",
-            "options": {
-                name: value
-                for name in RELOADING_OPTIONS
-                if isinstance(value := generation.options.get(name), int | float)
-            },
-            "keep_alive": held,
-            "stream": False,
-        }
-    )
+    """The caller's own request with nothing to answer: it loads the model as the job itself would.
+
+    Its other members stay, byte for byte, so that what the target would refuse the job for it refuses before it
+    evicts another model.
+    """
+    members: dict[str, Any] = {"messages": [], "prompt": "", "stream": False}
+    if generation.releases(keep_alive):
+        members["keep_alive"] = LOAD_KEEP_ALIVE_S
+    elif generation.keep_alive is None:
+        members["keep_alive"] = keep_alive
+    return with_members(generation.body, members)
 
 
 def _read_leniently(body: bytes) -> tuple[Any, bytes]:
