@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from sanic import Sanic
 
@@ -24,9 +25,10 @@ from foreman.commands.ledger import Ledger
 from foreman.commands.schema import MIGRATIONS
 from foreman.commands.types import CancelJob, Note
 from foreman.config import Settings
-from foreman.errors import ForemanError, StorageFull
+from foreman.errors import ConfigError, ForemanError, StorageFull
 from foreman.events.feed import Feed
 from foreman.events.types import CancelledBy, DaemonStarted, DaemonStopped, Event, TargetDegraded, TargetRecovered
+from foreman.fsm.job import WAITING
 from foreman.logs import get_logger
 from foreman.projections.job import Job
 from foreman.storage.database import SQLITE_VERSION, Database
@@ -41,6 +43,9 @@ from foreman.worker.scheduler import Policy
 from foreman.worker.sweeper import Sweeper
 
 log = get_logger(__name__)
+
+#: At shutdown, how long a job that is just being submitted is waited for.
+COMMIT_WITHIN_S: Final = 2.0
 
 
 class TaskDied(ForemanError):
@@ -134,19 +139,25 @@ class Foreman:
         """Take no new work, let what runs finish or go back to the queue, make it durable, close."""
         if self.desk is not None:
             self.desk.draining = True
-        if self._is_alive("worker"):
-            await self.worker.drain(self.settings.drain_timeout_s)
-        if self._is_alive("ledger"):
-            await self._dismiss_callers()
-            await self._note(DaemonStopped(waiting=len(self.ledger.work.queue)))
-        await self.http.stop()
-        for name in ("embedder", "sweeper", "worker", "inventory"):
-            await self._end(name)
-        self.ledger.close()
-        if (ledger := self._tasks.get("ledger")) is not None:
-            await asyncio.wait({ledger})
-        await self.target.close()
-        await self.database.close()
+        try:
+            if self._is_alive("ledger"):
+                await self._dismiss_callers()
+                if self._is_alive("worker"):
+                    await self.worker.drain(self.settings.drain_timeout_s)
+            if self.desk is not None:
+                self.desk.close()
+            await self.http.stop()
+            for name in ("embedder", "sweeper", "worker", "inventory"):
+                await self._end(name)
+            if self._is_alive("ledger"):
+                # Last of all: whoever could still write has gone.
+                await self._note(DaemonStopped(waiting=len(self.ledger.work.queue)))
+        finally:
+            self.ledger.close()
+            if (ledger := self._tasks.pop("ledger", None)) is not None:
+                await asyncio.wait({ledger})
+            await self.target.close()
+            await self.database.close()
 
     async def _recover(self, unfinished: list[Job]) -> Recovery:
         """Put right what the last end left in the middle."""
@@ -170,12 +181,18 @@ class Foreman:
         return recovery
 
     async def _dismiss_callers(self) -> None:
-        """Blocking callers whose jobs still wait: their connections are about to close."""
-        for entry in list(self.ledger.work.queue):
-            job = await self.ledger.job(entry.job_id)
-            command = None if job is None else after_interruption(job, CancelledBy.SHUTDOWN)
-            if command is not None:
-                await self.ledger.execute(command)
+        """Blocking callers whose jobs still wait will not be served any more: their jobs end here, with a 503."""
+        commands = []
+        for job_id in list(self.tails):
+            with self.ledger.feed.watch(job_id) as committed, suppress(TimeoutError):
+                # A caller's tail is there before its job is.
+                if await self.ledger.job(job_id) is None:
+                    async with asyncio.timeout(COMMIT_WITHIN_S):
+                        await committed.wait()
+            job = await self.ledger.job(job_id)
+            if job is not None and job.state in WAITING:
+                commands.append(after_interruption(job, CancelledBy.SHUTDOWN))
+        await asyncio.gather(*(self.ledger.execute(command) for command in commands if command is not None))
 
     async def _serve(self) -> None:
         self.desk = Desk(
@@ -190,7 +207,11 @@ class Foreman:
             started_at=self.clock.now(),
         )
         self.app = create_app(self.desk, name=f"foreman-{id(self):x}", local_only=self.http.is_local)
-        await self.http.start(self.app)
+        try:
+            await self.http.start(self.app)
+        except OSError as error:
+            # Somebody else bound the same address at the same time and was the first to listen.
+            raise ConfigError(f"cannot listen on {self.settings.addr}: {error.strerror or error}") from error
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
@@ -198,22 +219,21 @@ class Foreman:
         self._tasks[name] = task
 
     def _task_ended(self, name: str, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self._died is None or self._died.done():
-            return
-        error = task.exception()
-        if error is not None:
-            log.error("task.died", task=name, exc_info=error)
-            died = TaskDied(f"the {name} stopped working: {_innermost(error)}")
-            died.__cause__ = error
-            self._died.set_exception(died)
-            self._died.exception()  # somebody looks at it in `wait`, or nobody needs to
+        error = asyncio.CancelledError("it was cancelled") if task.cancelled() else task.exception()
+        if self._tasks.get(name) is not task or self._died is None or self._died.done():
+            return  # it was told to end, or is not the first to die
+        log.error("task.died", task=name, exc_info=error)
+        died = TaskDied(f"the {name} stopped working: {_innermost(error) if error else 'it came to its end'}")
+        died.__cause__ = error
+        self._died.set_exception(died)
+        self._died.exception()  # somebody looks at it in `wait`, or nobody needs to
 
     def _is_alive(self, name: str) -> bool:
         task = self._tasks.get(name)
         return task is not None and not task.done()
 
     async def _end(self, name: str) -> None:
-        task = self._tasks.get(name)
+        task = self._tasks.pop(name, None)
         if task is not None:
             task.cancel()
             await asyncio.wait({task})

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.application.state import ApplicationServerInfo
-from sanic.exceptions import SanicException
+from sanic.exceptions import MethodNotAllowed, SanicException
 from sanic.handlers import ErrorHandler
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse, raw
@@ -34,6 +34,8 @@ NEVER_S: Final = 10 * 365 * 24 * 3600
 #: Longer than the clients' and proxies' own, so that it is they who close an idle connection.
 IDLE_S: Final = 120
 TEXT: Final = "text/plain"
+#: Where foreman answers in its own words and not in Ollama's.
+OURS: Final = ("/jobs", "/healthz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +165,8 @@ class Errors(ErrorHandler):
             return raw(error_body(str(error) or "bad request", "http"), status=status, content_type=JSON)
         if request.method == "OPTIONS":
             return HTTPResponse(status=HTTPStatus.NO_CONTENT, headers=_allow(request))
-        if request.path.startswith("/jobs/"):
-            return error_response(NotFound(f"there is nothing at {request.method} {request.path}"))
+        if request.path.startswith(OURS):
+            return _as_foreman(request, error)
         return self._as_ollama(request)
 
     def _as_ollama(self, request: Request) -> HTTPResponse:
@@ -175,6 +177,15 @@ class Errors(ErrorHandler):
         if clean != request.path and request.method in ALLOWED.get(clean, ()):
             return _redirect(request, clean)
         return raw(b"404 page not found", status=404, content_type=TEXT)
+
+
+def _as_foreman(request: Request, error: SanicException) -> HTTPResponse:
+    """The same on a path of foreman's own, which no Ollama client knows."""
+    if not isinstance(error, MethodNotAllowed):
+        return error_response(NotFound(f"there is nothing at {request.path}"))
+    allow = ", ".join(sorted(error.allowed_methods or ()))
+    body = error_body(f"{request.method} is not possible at {request.path}, only {allow}", "method_not_allowed")
+    return raw(body, status=error.status_code, content_type=JSON, headers={"allow": allow})
 
 
 def _allow(request: Request) -> dict[str, str]:

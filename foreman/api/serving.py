@@ -54,12 +54,12 @@ class HttpServer:
         """Stop accepting, let open answers go out, then cut what is left."""
         for server in self._servers:
             server.close()  # type: ignore[no-untyped-call]
-            for connection in list(server.connections):
-                connection.close_if_idle()
         try:
             async with asyncio.timeout(CLOSE_WITHIN_S):
-                while any(server.connections for server in self._servers):  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)  # Sanic tells nobody when a connection ends
+                while connections := [item for server in self._servers for item in server.connections]:
+                    for connection in connections:
+                        connection.close_if_idle()
+                    await asyncio.sleep(0.02)  # Sanic tells nobody when a connection ends or falls idle
         except TimeoutError:
             for server in self._servers:
                 for connection in list(server.connections):

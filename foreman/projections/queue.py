@@ -6,6 +6,7 @@ Must not know events, choose what runs, or read a clock.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -85,6 +86,8 @@ class Queue:
         # Not a heap, because a job cancelled in its backoff has to leave at once.
         self._resting = SortedKeyList(key=attrgetter("not_before", "order"))
         self._newest = 0
+        #: What `_standings` found last, for the load key served then.
+        self._standing: tuple[str | None, list[tuple[bool, bool, int]], list[tuple[str, int]]] | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -193,17 +196,23 @@ class Queue:
         if entry is None:
             return None
         own = self._lanes[entry.load_key]
-        rank = own.rank(serving, entry)
-        ahead = {own.key: own.ready[entry.job_class].bisect_key_left(entry.order)}
+        ranks, sizes = self._standings(serving)
+        ahead = dict(sizes[: bisect_left(ranks, own.rank(serving, entry))])
+        ahead[own.key] = own.ready[entry.job_class].bisect_key_left(entry.order)
         if entry.job_class is JobClass.BATCH:
             ahead[own.key] += len(own.ready[JobClass.INTERACTIVE])
-        for lane in self._lanes.values():
-            if lane is not own and lane and lane.rank(serving) < rank:
-                ahead[lane.key] = len(lane)
         total = sum(ahead.values())
         return Place(total + 1, total, ahead, loads=len(ahead.keys() - {serving}))
 
+    def _standings(self, serving: str | None) -> tuple[list[tuple[bool, bool, int]], list[tuple[str, int]]]:
+        """Ranks and sizes of the lanes in their order; kept until a lane changes, since a page asks for many places."""
+        if self._standing is None or self._standing[0] != serving:
+            lanes = sorted((lane.rank(serving), lane.key, len(lane)) for lane in self._lanes.values() if lane)
+            self._standing = (serving, [rank for rank, _, _ in lanes], [(key, size) for _, key, size in lanes])
+        return self._standing[1:]
+
     def _line_up(self, lane: _Lane, entry: Waiting) -> None:
+        self._standing = None
         ready, heads = lane.ready[entry.job_class], self._heads[entry.job_class]
         if ready and ready[0].order > entry.order:
             del heads[ready[0].order]
@@ -212,6 +221,7 @@ class Queue:
             heads[entry.order] = entry
 
     def _leave(self, lane: _Lane, entry: Waiting) -> None:
+        self._standing = None
         ready, heads = lane.ready[entry.job_class], self._heads[entry.job_class]
         was_head = ready[0] is entry
         ready.remove(entry)

@@ -39,7 +39,8 @@ def assemble(answer: bytes) -> Completion:
     """Put an answer's objects together: texts joined, lists appended, the last object gives the rest.
 
     Takes NDJSON as well as one plain object. Raises TargetBroke if any of it is no JSON object, which is how an
-    answer looks that was cut off, or if there is none at all.
+    answer looks that was cut off, or if there is none at all. A last object that does not say `done` is no fault:
+    Ollama ends like that when a model repeats itself (0.33, its token-repeat guard), and would do so again.
     """
     parts = [_object(line) for line in answer.split(b"\n") if line.strip()]
     if not parts:

@@ -25,7 +25,7 @@ from foreman.projections.job import Job
 from foreman.storage.reading import Read
 from foreman.tails import Ending, Tail, Tails
 from foreman.target.client import Target, refused
-from foreman.target.inventory import Inventory
+from foreman.target.inventory import POLL_TIMEOUT_S, Inventory
 from foreman.target.names import identity_of
 from foreman.target.requests import Generation, load_body, read_generation, work_body
 from foreman.target.residency import Residency
@@ -35,6 +35,8 @@ log = get_logger(__name__)
 
 FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 30.0
+#: Runs of a job that may cost no attempt; a load that takes the target down with it must not be tried for ever.
+MOST_FREE_RUNS: Final = 10
 #: How often recording an outcome is tried again while the disk is full.
 FULL_DISK_PAUSE_S: Final = 1.0
 HEADERS: Final = {
@@ -82,6 +84,8 @@ class Attempt:
         self.swaps = swaps
         self.phase = Phase.LOADING if swaps else Phase.WORKING
         self.load_s: float | None = None
+        #: The disk is full: what is to be recorded is kept in memory until it is not.
+        self.waits_for_space = False
         self._on_change = on_change
         self._tail: Tail = bench.tails.open(job.job_id)
 
@@ -115,17 +119,28 @@ class Attempt:
             return RequeueJob(job_id=self.job.job_id, reason=RequeueReason.UNREACHABLE, error=str(error))
         except TargetBroke as error:
             self._tail.end(Ending.BROKEN)
-            self.bench.inventory.poll_soon()
-            return self._broken(str(error))
+            return await self._broke(str(error))
         except TargetRefused as error:
             if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
-                return self._broken(str(error))
+                return self._spent(str(error))
             self._tail.begin(error.status, error.content_type)
             self._tail.write(error.body)
             self._tail.end(Ending.COMPLETE)
             return FailJob(job_id=self.job.job_id, error=str(error), code=error.code, status=error.status)
 
-    def _broken(self, error: str) -> Command:
+    async def _broke(self, error: str) -> Command:
+        """The target, or the way to it, went away in the middle."""
+        inventory, job = self.bench.inventory, self.job
+        inventory.poll_soon()
+        if self.phase is Phase.LOADING and job.run - job.attempt < MOST_FREE_RUNS:
+            # The job's own request has not been sent, so a target that went away is not held against it.
+            await inventory.catch_up(POLL_TIMEOUT_S)
+            if not inventory.up:
+                return RequeueJob(job_id=job.job_id, reason=RequeueReason.UNREACHABLE, error=error)
+        return self._spent(error)
+
+    def _spent(self, error: str) -> Command:
+        """The attempt counts: another one after a pause, if there is one left."""
         job = self.job
         if self._tail.run.chunks and job.source is Source.SYNC and job.stream:
             # What the caller has seen cannot be taken back: a second answer would be glued to half of the first.
@@ -146,8 +161,13 @@ class Attempt:
         await self._record(StartLoading(job_id=job.job_id, evicts=evicts))
         began = bench.clock.monotonic()
         body = load_body(generation, bench.keep_alive)
-        async with bench.target.generate(job.endpoint.path, body, HEADERS) as reply:
-            answer = await reply.read()
+        try:
+            async with bench.target.generate(job.endpoint.path, body, HEADERS) as reply:
+                answer = await reply.read()
+        except (TargetBroke, asyncio.CancelledError):
+            # Ollama evicts before it loads, and gives a load up when its caller leaves.
+            bench.residency.lost()
+            raise
         if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             bench.residency.lost()
             raise refused(reply.status, reply.content_type, answer)
@@ -188,14 +208,16 @@ class Attempt:
             if reply.status != HTTPStatus.OK:
                 raise refused(reply.status, reply.content_type, await reply.read())
             self._tail.begin(reply.status, reply.content_type)
-            async for chunk in reply.chunks():
-                if first_token_s is None:
-                    first_token_s = bench.clock.monotonic() - began
-                self._tail.write(chunk)
-        if generation.releases:
-            bench.residency.lost()
-        else:
-            bench.residency.loaded(job.load_key)
+            try:
+                async for chunk in reply.chunks():
+                    if first_token_s is None:
+                        first_token_s = bench.clock.monotonic() - began
+                    self._tail.write(chunk)
+                bench.residency.loaded(job.load_key)
+            finally:
+                if generation.releases(bench.keep_alive):
+                    bench.residency.lost()
+                    bench.inventory.poll_soon()
         return self._finished(first_token_s, bench.clock.monotonic() - began)
 
     def _finished(self, first_token_s: float | None, run_s: float) -> Command:
@@ -224,7 +246,9 @@ class Attempt:
             try:
                 await self.bench.ledger.execute(command)
             except StorageFull as error:
+                self.waits_for_space = True
                 log.error("disk.full", job_id=self.job.job_id, error=str(error), hint=error.hint)
                 await asyncio.sleep(FULL_DISK_PAUSE_S)
             else:
+                self.waits_for_space = False
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 import orjson
@@ -18,6 +19,8 @@ log = get_logger(__name__)
 
 #: Loading may be slow, and a target that does not get there must not hold this task for ever.
 WITHIN_S: Final = 300.0
+#: After a failure at a target that is there, how long until the next try; the last one repeats.
+AGAIN_S: Final = (1.0, 5.0, 30.0, 300.0)
 
 
 class Embedder:
@@ -32,11 +35,16 @@ class Embedder:
         inventory.on_change.append(self._on_change)
 
     async def run(self) -> None:
-        """Warm the model each time the target comes (back) up."""
+        """Warm the model each time the target comes (back) up, and again after a while if that failed."""
+        failures = 0
         while True:
-            await self._wanted.wait()
+            pause_s = AGAIN_S[min(failures, len(AGAIN_S)) - 1] if failures else None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wanted.wait()
             self._wanted.clear()
-            await self.warm()
+            # While the target is away its return is what there is to wait for.
+            failures = failures + 1 if self._inventory.up and not await self.warm() else 0
 
     async def warm(self) -> bool:
         """Load the model and ask for it to be kept for ever; whether that worked."""

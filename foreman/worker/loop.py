@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 
 from foreman.clock import Micros, seconds_between
 from foreman.commands.interruption import after_interruption
+from foreman.errors import ForemanError, IllegalTransition
 from foreman.events.types import (
     CancelledBy,
     JobCancelled,
@@ -15,9 +17,10 @@ from foreman.events.types import (
     JobRequeued,
     Recorded,
 )
+from foreman.fsm.job import State
 from foreman.logs import get_logger
-from foreman.projections import jobs
-from foreman.worker.attempt import Attempt, Bench, Phase
+from foreman.projections.job import Job
+from foreman.worker.attempt import FULL_DISK_PAUSE_S, Attempt, Bench, Phase
 from foreman.worker.scheduler import Occupancy, Policy, Start, Turn, Wait, choose
 
 log = get_logger(__name__)
@@ -59,18 +62,24 @@ class Worker:
         if running:
             log.info("worker.draining", count=len(running), delay_s=within_s)
             await asyncio.wait(running, timeout=within_s)
-        left = dict(self._attempts)
-        for _, task in left.values():
+        left = list(self._attempts.values())
+        for _, task in left:
             task.cancel()
-        await asyncio.gather(*(task for _, task in left.values()), return_exceptions=True)
-        for job_id in left:
-            await self._put_back(job_id)
+        await asyncio.gather(*(task for _, task in left), return_exceptions=True)
+        for attempt, _ in left:
+            await self._put_back(attempt.job)
 
-    async def _put_back(self, job_id: str) -> None:
-        job = await jobs.find(self.bench.read, job_id)
-        command = None if job is None or job.finished else after_interruption(job, CancelledBy.SHUTDOWN)
-        if command is not None:
+    async def _put_back(self, job: Job) -> None:
+        # Whatever it is now, it counts as running: its `job.working` may still stand before this in the ledger's line.
+        command = after_interruption(replace(job, state=State.WORKING), CancelledBy.SHUTDOWN)
+        assert command is not None
+        try:
             await self.bench.ledger.execute(command)
+        except IllegalTransition:
+            return  # its outcome was there first, or it never began
+        except ForemanError as error:
+            # A full disk, say. The log still has it as running, so the next start puts it back.
+            log.error("job.not_put_back", job_id=job.job_id, error=str(error))
 
     def _pause_s(self, until: Micros | None) -> float | None:
         # A whole-clock wait would miss a wall clock that is set back; looking again early costs nothing.
@@ -78,6 +87,9 @@ class Worker:
 
     async def _start_all(self, group: asyncio.TaskGroup) -> Micros | None:
         """Start all that may start now; when time alone may change the answer."""
+        if any(attempt.waits_for_space for attempt, _ in self._attempts.values()):
+            # Whatever else ran would only fill the memory with more answers that cannot be kept.
+            return Micros(self.bench.clock.now() + round(FULL_DISK_PAUSE_S * 1_000_000))
         while not self._draining and self.bench.inventory.up and not self._is_loading():
             now = self.bench.clock.now()
             queue = self.bench.ledger.work.queue
@@ -85,7 +97,6 @@ class Worker:
             choice = choose(queue, policy=self.policy, now=now, turn=self.turn, occupancy=self._occupancy())
             if isinstance(choice, Wait):
                 return choice.until
-            self.turn = choice.turn
             await self._start(choice, group)
         return None
 
@@ -104,8 +115,9 @@ class Worker:
 
     async def _start(self, choice: Start, group: asyncio.TaskGroup) -> None:
         job = await self.bench.ledger.job(choice.job_id)
-        if job is None or job.job_id not in self.bench.ledger.work.queue:
-            return  # cancelled while it was being looked up
+        if job is None or self._draining or job.job_id not in self.bench.ledger.work.queue:
+            return  # cancelled, or everything is, while it was being looked up; then it had no part in the turn either
+        self.turn = choice.turn
         attempt = Attempt(self.bench, job, swaps=choice.swaps, on_change=self._changed)
         task = group.create_task(attempt.run(), name=f"job {job.job_id}")
         self._attempts[job.job_id] = (attempt, task)
