@@ -40,6 +40,8 @@ class Tail:
         self.closed = False
         #: What the caller of a blocking call said of itself, to be passed on to the target.
         self.headers: dict[str, str] = {}
+        #: The request of a caller that waits for the answer: it is in memory anyway and need not be read back.
+        self.request: bytes | None = None
         self._watchers: set[asyncio.Event] = set()
 
     def restart(self, number: int) -> Run:

@@ -77,7 +77,8 @@ async def _queue(request: Request, desk: Desk, new: Submission) -> BaseHTTPRespo
     """Submit the job and wait for its answer; a caller that leaves takes the job along, unless it has a key."""
     key = new.queued.idempotency
     # Before the submit: the worker may start the job before this handler runs again.
-    desk.tails.open(new.job_id).headers = forwarded(request.headers)
+    tail = desk.tails.open(new.job_id)
+    tail.headers, tail.request = forwarded(request.headers), new.body.data
     try:
         outcome = await desk.ledger.execute(_submit((new,), key))
         job = outcome.jobs[0]

@@ -50,7 +50,7 @@ class Waiting:
                     await self._pass_on()
                 if run.ending is Ending.COMPLETE:
                     return await self._complete()
-                if self._tail.closed:
+                if self._tail.closed or self._desk.closing:
                     return await self._without_answer()
                 if self._sent == len(run.chunks) or not self._streams:
                     await self._wait(changed)
@@ -65,10 +65,11 @@ class Waiting:
         # Once the answer has begun, a space could land inside a line of it.
         after_s = None if self._sent else self._desk.settings.keepalive_after_s or None
         with suppress(TimeoutError):
-            async with asyncio.timeout(after_s):
+            async with self._desk.patience(after_s):
                 await changed.wait()
             return
-        await (await self._begun()).send(KEEPALIVE)
+        if not self._desk.closing:
+            await (await self._begun()).send(KEEPALIVE)
 
     async def _begun(self) -> HTTPResponse:
         """The response, its headers sent."""
@@ -101,7 +102,7 @@ class Waiting:
         return None
 
     async def _without_answer(self) -> BaseHTTPResponse | None:
-        """The job is over and the target's answer is not whole."""
+        """The job is over, or foreman is, and the target's answer is not whole."""
         if self._sent:
             break_off(self._request)
             return None
@@ -117,9 +118,9 @@ class Waiting:
 
 def ending_of(job: Job) -> tuple[bytes, int]:
     """Body and status for a job that ended without an answer."""
+    if not job.finished or job.cancelled_by in {CancelledBy.SHUTDOWN, CancelledBy.RESTART}:
+        return error_body(str(Draining()), Draining.code), HTTPStatus.SERVICE_UNAVAILABLE
     if job.state is State.CANCELLED:
-        if job.cancelled_by in {CancelledBy.SHUTDOWN, CancelledBy.RESTART}:
-            return error_body(str(Draining()), Draining.code), HTTPStatus.SERVICE_UNAVAILABLE
         return error_body("request canceled", "cancelled"), REQUEST_CANCELED
     if job.error_status is not None:
         return orjson.dumps({"error": job.error}), job.error_status

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from foreman.errors import LogCorrupt, UnknownEvent
+from foreman.errors import LogCorrupt, RequestInvalid, UnknownEvent
 from foreman.events.types import DAEMON_EVENTS, JOB_EVENTS, Event
 
 #: What stands before the first event in the hash chain.
@@ -35,8 +35,11 @@ class Codec:
         self.upcasters = dict(upcasters or {})
 
     def encode(self, event: Event) -> str:
-        """The stored text of an event."""
-        text = orjson.dumps(event)
+        """The stored text of an event. Raises RequestInvalid for what JSON cannot hold, as half a surrogate pair."""
+        try:
+            text = orjson.dumps(event)
+        except TypeError as error:
+            raise RequestInvalid(f"a {event.type} event cannot hold this: {error}") from error
         prefix = self.prefixes[event.type]
         return (prefix + (b"}" if text == b"{}" else b"," + text[1:])).decode()
 
@@ -54,21 +57,21 @@ class Codec:
             if raw.startswith(prefix) and raw[len(prefix) : len(prefix) + 1] in {b",", b"}"}:
                 return adapter.validate_json(raw)
             return adapter.validate_python(self._upcast(type_, orjson.loads(raw)))
-        except (ValidationError, orjson.JSONDecodeError) as error:
+        except (ValueError, LookupError, TypeError) as error:  # pydantic's, orjson's, and what an upcaster may raise
             raise LogCorrupt(f"the log holds a {type_} event that cannot be read: {error}") from error
 
     def _upcast(self, type_: str, decoded: Any) -> dict[str, Any]:
-        if not isinstance(decoded, dict) or not isinstance(decoded.get("v"), int):
+        if not isinstance(decoded, dict) or type(decoded.get("v")) is not int:
             raise LogCorrupt(f"the log holds a {type_} event without a schema version")
         members: dict[str, Any] = decoded
         version, current = members.pop("v"), self.types[type_].schema
         if version > current:
             raise UnknownEvent(f"the log holds {type_} in schema version {version}; this foreman knows up to {current}")
         while version < current:
-            try:
-                members = self.upcasters[type_, version](members)
-            except KeyError:
-                raise UnknownEvent(f"no upcaster leads from version {version} of {type_} to {current}") from None
+            upcaster = self.upcasters.get((type_, version))
+            if upcaster is None:
+                raise UnknownEvent(f"no upcaster leads from version {version} of {type_} to {current}")
+            members = upcaster(members)
             version += 1
         return members
 

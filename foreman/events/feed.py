@@ -17,8 +17,8 @@ class Feed:
         self.position = Position(0)
         #: Called with each new event, in order, after COMMIT; for what lives in this process only.
         self.listeners: list[Callable[[Recorded], None]] = []
-        self._any: set[asyncio.Event] = set()
-        self._streams: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        #: Who waits, by stream; None stands for all of them.
+        self._watchers: defaultdict[str | None, set[asyncio.Event]] = defaultdict(set)
 
     def publish(self, recorded: Sequence[Recorded]) -> None:
         """Wake everybody concerned. Only the ledger calls this, and only after COMMIT."""
@@ -28,35 +28,18 @@ class Feed:
         for told in self.listeners:
             for item in recorded:
                 told(item)
-        for wake in self._any:
-            wake.set()
-        if self._streams:
-            for item in recorded:
-                for wake in self._streams.get(item.stream, ()):
-                    wake.set()
+        for stream in {None, *(item.stream for item in recorded)}:
+            for wake in self._watchers.get(stream, ()):
+                wake.set()
 
     @contextmanager
     def watch(self, stream: str | None = None) -> Iterator[asyncio.Event]:
         """An asyncio.Event that is set at each new event, or each of one stream; clear it before reading on."""
         wake = asyncio.Event()
-        if stream is None:
-            self._any.add(wake)
-        else:
-            self._streams[stream].add(wake)
+        self._watchers[stream].add(wake)
         try:
             yield wake
         finally:
-            if stream is None:
-                self._any.discard(wake)
-            else:
-                watchers = self._streams[stream]
-                watchers.discard(wake)
-                if not watchers:
-                    del self._streams[stream]
-
-    async def reached(self, position: Position) -> None:
-        """Return once the log's head is at or past `position`."""
-        with self.watch() as wake:
-            while self.position < position:
-                await wake.wait()
-                wake.clear()
+            self._watchers[stream].discard(wake)
+            if not self._watchers[stream]:
+                del self._watchers[stream]

@@ -20,7 +20,7 @@ DAEMON = "daemon"
 
 
 class JobClass(StrEnum):
-    """Who waits for the answer, and so how long it may wait (DESIGN: scheduler)."""
+    """Who waits for the answer, and so how long it may wait (docs/explanation/scheduling.md)."""
 
     INTERACTIVE = "interactive"
     BATCH = "batch"

@@ -23,9 +23,8 @@ CREATE TABLE artifacts (
 ) STRICT;
 """
 
-# A retried run may repeat what an earlier one wrote.
 INSERT: Final = """
-INSERT OR REPLACE INTO artifacts (job_id, name, content_type, size, sha256, encoding, bytes)
+INSERT INTO artifacts (job_id, name, content_type, size, sha256, encoding, bytes)
 VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 DELETE: Final = "DELETE FROM artifacts WHERE job_id = ?"

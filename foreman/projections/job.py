@@ -98,9 +98,11 @@ def fold(job: Job | None, recorded: Recorded) -> Job:
     """The job after one more of its events. Raises IllegalTransition, or LogCorrupt for an event out of place."""
     event = recorded.event
     state = advance(State.NEW if job is None else job.state, event)
+    expected = 1 if job is None else job.version + 1
+    if recorded.version != expected:
+        raise LogCorrupt(f"event {recorded.version} of {recorded.stream} stands where event {expected} belongs")
     if job is None:
-        if not isinstance(event, JobQueued):
-            raise LogCorrupt(f"the first event of {recorded.stream} is {event.type}")  # unreachable by the table
+        assert isinstance(event, JobQueued), "the table lets nothing else be first"
         return _queued(recorded, event, state)
     common: dict[str, Any] = {
         "state": state,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,7 +44,6 @@ SELECT_ACTIVE: Final = "SELECT view FROM jobs WHERE state IN (SELECT value FROM 
 SELECT_OVERDUE: Final = """
 SELECT job_id FROM jobs WHERE completed IS NOT NULL AND state != 'expired' AND completed < ? ORDER BY completed LIMIT ?
 """
-COUNT_BY_STATE: Final = "SELECT state, count(*) FROM jobs GROUP BY state"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +85,7 @@ async def find(read: Read, job_id: str) -> Job | None:
     return from_view(rows[0][0]) if rows else None
 
 
-async def find_many(read: Read, job_ids: Sequence[str]) -> list[Job]:
+async def find_many(read: Read, job_ids: Iterable[str]) -> list[Job]:
     """Those of the jobs that exist, in no order."""
     rows = await read(SELECT_MANY, (orjson.dumps(list(job_ids)).decode(),))
     return [from_view(view) for (view,) in rows]

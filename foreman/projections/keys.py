@@ -1,8 +1,11 @@
-"""Idempotency keys: which jobs each stands for, and what it was sent with. A fold of job.queued and job.expired."""
+"""Idempotency keys: which jobs each stands for, and what it was sent with. A fold of job.queued and job.expired.
+
+A key lives until the last of its jobs has expired: forgotten job by job, a batch would answer its repeat in part.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,10 +21,14 @@ CREATE TABLE idempotency (
     fingerprint TEXT NOT NULL,
     PRIMARY KEY (key, ordinal)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX idempotency_by_job ON idempotency (job_id);
 """
 INSERT: Final = "INSERT INTO idempotency (key, ordinal, job_id, fingerprint) VALUES (?, ?, ?, ?)"
-DELETE: Final = "DELETE FROM idempotency WHERE job_id = ?"
+#: Run after the views are written: it forgets a key if nothing is left of any of its jobs.
+DELETE_SPENT: Final = """
+DELETE FROM idempotency WHERE key = ?1 AND NOT EXISTS (
+    SELECT 1 FROM idempotency AS own JOIN jobs USING (job_id) WHERE own.key = ?1 AND jobs.state != 'expired'
+)
+"""
 SELECT: Final = """
 SELECT key, job_id, fingerprint FROM idempotency WHERE key IN (SELECT value FROM json_each(?)) ORDER BY key, ordinal
 """
@@ -35,7 +42,7 @@ class KnownKey:
     job_ids: tuple[str, ...]
 
 
-async def find(read: Read, keys: Sequence[str]) -> dict[str, KnownKey]:
+async def find(read: Read, keys: Iterable[str]) -> dict[str, KnownKey]:
     """Those of the keys that are known."""
     found: dict[str, KnownKey] = {}
     for key, job_id, fingerprint in await read(SELECT, (orjson.dumps(list(keys)).decode(),)):

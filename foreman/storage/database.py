@@ -1,7 +1,7 @@
 """One SQLite file: a single connection that writes and a few that only read.
 
 Exactly one connection ever commits or checkpoints: besides being rule 2, it is what keeps SQLite before 3.51.3 out
-of its WAL-reset race, which needs two (ADR 3).
+of its WAL-reset race, which needs two (ADR 3). Errors of SQLite's leave this module as foreman's own.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiosqlite
 
@@ -20,10 +20,12 @@ from foreman.errors import CommitUnknown, DatabaseUnusable, StorageFull
 from foreman.storage.lock import FileLock
 from foreman.storage.reading import Row
 
-READERS = 3
-SQLITE_VERSION = sqlite3.sqlite_version
+READERS: Final = 3
+SQLITE_VERSION: Final = sqlite3.sqlite_version
 #: Pages given back to the file system per step; a step is one short write transaction.
-VACUUM_PAGES = 2_000
+VACUUM_PAGES: Final = 2_000
+#: Rows that aiosqlite fetches at a time when it iterates, which nothing here does.
+ITERATED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,21 @@ class Statement:
     rows: Sequence[Sequence[Any]]
 
 
+class Writer(aiosqlite.Connection):
+    """The connection that writes: a whole transaction is one visit to its thread.
+
+    So whoever awaits it may be cancelled without leaving half a transaction behind, and a commit costs one change of
+    threads instead of one for each statement.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(partial(sqlite3.connect, path, isolation_level=None), ITERATED)
+
+    async def transact(self, statements: Sequence[Statement]) -> None:
+        """Run all statements in one transaction. Raises sqlite3.Error."""
+        await self._execute(_transact, self._conn, statements)  # type: ignore[no-untyped-call]
+
+
 class Database:
     """The open file. `open()` takes the lock and migrates; `close()` is idempotent."""
 
@@ -42,20 +59,21 @@ class Database:
         self.path = path
         self.migrations = migrations
         self._lock = FileLock(path)
-        self._writer: aiosqlite.Connection | None = None
+        self._writer: Writer | None = None
         self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
-        self._readers: list[aiosqlite.Connection] = []
+        self._readers = 0
 
     async def open(self) -> None:
         """Lock, open, migrate. Raises DatabaseLocked or DatabaseUnusable."""
         self._lock.acquire()
         try:
-            self._writer = await aiosqlite.connect(self.path, isolation_level=None)
+            self._writer = Writer(self.path)
+            await self._writer
             await self._prepare(self._writer)
             for _ in range(READERS):
-                reader = await aiosqlite.connect(f"file:{_quoted(self.path)}?mode=ro", uri=True, isolation_level=None)
-                self._readers.append(reader)
-                self._idle.put_nowait(reader)
+                uri = f"{self.path.absolute().as_uri()}?mode=ro"
+                self._idle.put_nowait(await aiosqlite.connect(uri, uri=True, isolation_level=None))
+                self._readers += 1
         except sqlite3.Error as error:
             await self.close()
             raise DatabaseUnusable(f"cannot open {self.path}: {error}") from error
@@ -63,42 +81,38 @@ class Database:
             await self.close()
             raise
 
-    async def _prepare(self, connection: aiosqlite.Connection) -> None:
+    async def _prepare(self, writer: Writer) -> None:
         # Must come before the first table is made, or it does nothing.
-        await connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        await connection.execute("PRAGMA journal_mode = WAL")
-        await connection.execute("PRAGMA synchronous = FULL")
-        await connection.execute("PRAGMA foreign_keys = ON")
-        (done,) = (await self._fetch(connection, "PRAGMA user_version", ()))[0]
+        await writer.execute_fetchall("PRAGMA auto_vacuum = INCREMENTAL")
+        ((mode,),) = await writer.execute_fetchall("PRAGMA journal_mode = WAL")
+        if mode != "wal":
+            raise DatabaseUnusable(f"{self.path} cannot have a write-ahead log, only a journal of kind {mode!r}")
+        await writer.execute_fetchall("PRAGMA synchronous = FULL")
+        await writer.execute_fetchall("PRAGMA foreign_keys = ON")
+        ((done,),) = await writer.execute_fetchall("PRAGMA user_version")
         if done > len(self.migrations):
             raise DatabaseUnusable(
                 f"{self.path} was written by a newer foreman (schema {done}, this one knows {len(self.migrations)})"
             )
         for number, script in enumerate(self.migrations[done:], start=done + 1):
-            await connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+            await writer.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
 
     async def transact(self, statements: Sequence[Statement]) -> None:
         """Run all statements in one transaction; on return they are durable.
 
         Raises StorageFull when the disk was full and nothing was written, CommitUnknown when only a fresh look at
-        the disk can tell (durability: an fsync that failed must not be retried). Must not be cancelled.
+        the disk can tell (durability: an fsync that failed must not be retried). Cancelled, it may be either.
         """
-        writer = self._connection()
         try:
-            await writer.execute("BEGIN IMMEDIATE")
-            for statement in statements:
-                if statement.rows:
-                    await writer.executemany(statement.sql, statement.rows)
-            await writer.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
-                with suppress(sqlite3.OperationalError):  # SQLite may have rolled back by itself
-                    await writer.execute("ROLLBACK")
+            await self._opened().transact(statements)
+        except sqlite3.Error as error:
+            if _is_full(error):
                 raise StorageFull from error
-            raise CommitUnknown(f"writing to {self.path} failed: {error} ({error.sqlite_errorname})") from error
+            raise CommitUnknown(f"writing to {self.path} failed: {_named(error)}") from error
 
     async def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Rows from a connection that cannot write. Sees everything that was durable when it was called."""
+        self._opened()
         reader = await self._idle.get()
         try:
             return await self._fetch(reader, sql, parameters)
@@ -108,41 +122,59 @@ class Database:
 
     async def read_as_writer(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Rows as the one writer sees them; for the ledger, between its transactions."""
-        return await self._fetch(self._connection(), sql, parameters)
+        return await self._fetch(self._opened(), sql, parameters)
 
     async def give_back_space(self) -> int:
         """Return some free pages to the file system; the number of free pages that remain."""
-        writer = self._connection()
         try:
-            await writer.execute_fetchall(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
-                raise CommitUnknown(f"shrinking {self.path} failed: {error}") from error
-        ((free,),) = await self._fetch(writer, "PRAGMA freelist_count", ())
+            await self._opened().execute_fetchall(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+        except sqlite3.Error as error:
+            if not _is_full(error):
+                raise CommitUnknown(f"shrinking {self.path} failed: {_named(error)}") from error
+        ((free,),) = await self.read_as_writer("PRAGMA freelist_count")
         return int(free)
 
     async def close(self) -> None:
         """Close everything and give the lock back; harmless when repeated or when never opened."""
+        writer, self._writer = self._writer, None  # from here on nobody gets in line for a reader
         # Readers first: the last connection to close checkpoints, and that must be the writer.
-        for reader in self._readers:
-            await reader.close()
-        self._readers.clear()
-        self._idle = asyncio.Queue()
-        if self._writer is not None:
-            await self._writer.close()
-            self._writer = None
+        while self._readers:
+            self._readers -= 1
+            await (await self._idle.get()).close()
+        if writer is not None:
+            await writer.close()
         self._lock.release()
 
-    def _connection(self) -> aiosqlite.Connection:
+    def _opened(self) -> Writer:
         if self._writer is None:
             raise DatabaseUnusable(f"{self.path} is not open")
         return self._writer
 
-    @staticmethod
-    async def _fetch(connection: aiosqlite.Connection, sql: str, parameters: Sequence[Any]) -> list[Row]:
-        return list(await connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
+    async def _fetch(self, connection: aiosqlite.Connection, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        try:
+            return list(await connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
+        except sqlite3.Error as error:
+            raise DatabaseUnusable(f"reading from {self.path} failed: {_named(error)}") from error
 
 
-def _quoted(path: Path) -> str:
-    """A path as SQLite's URI form needs it."""
-    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+def _transact(connection: sqlite3.Connection, statements: Sequence[Statement]) -> None:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in statements:
+            if statement.rows:
+                connection.executemany(statement.sql, statement.rows)
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        # Only of a full disk is it known that nothing was written; SQLite may have rolled back by itself.
+        if _is_full(error) and connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF == sqlite3.SQLITE_FULL
+
+
+def _named(error: sqlite3.Error) -> str:
+    """SQLite's words and its name for the error, which tells a failed write from a failed fsync."""
+    return f"{error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"

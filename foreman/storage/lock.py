@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from foreman.errors import DatabaseLocked, DatabaseUnusable
@@ -28,12 +29,16 @@ class FileLock:
             raise DatabaseUnusable(f"cannot create {self.path}: {error.strerror}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
             raise DatabaseLocked(f"{self.database} is in use by another foreman (process {holder})") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(descriptor)
+            raise DatabaseUnusable(f"cannot lock {self.path}: {error.strerror}") from error
+        with suppress(OSError):  # on a full disk the holder stays unnamed, but it holds the lock
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
 
     def release(self) -> None:

@@ -81,20 +81,20 @@ class Target:
             self._headers["authorization"] = f"Bearer {address.token}"
         # A generation gets a connection of its own: on a kept one, a request that fails could not be told from one
         # that never started, and a target that was away would cost the job an attempt.
-        self._fresh = self._client(keep=False)
-        self._kept = self._client(keep=True)
+        #
+        # Requests go to the transport itself: of what httpx's client adds (redirects, cookies, proxies, merged
+        # headers) nothing is wanted here, and it costs as much as the rest of the call.
+        self._fresh = self._transport(keep=False)
+        self._kept = self._transport(keep=True)
+        self._extensions = {"timeout": {"connect": address.connect_timeout_s}}
 
-    def _client(self, *, keep: bool) -> httpx.AsyncClient:
+    @staticmethod
+    def _transport(*, keep: bool) -> AiohttpTransport:
         def session() -> aiohttp.ClientSession:
             connector = aiohttp.TCPConnector(limit=0, force_close=not keep, socket_factory=_socket)
             return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
-        return httpx.AsyncClient(
-            base_url=self.address.url,
-            transport=AiohttpTransport(client=session),
-            timeout=httpx.Timeout(None, connect=self.address.connect_timeout_s),
-            trust_env=False,
-        )
+        return AiohttpTransport(client=session)
 
     @asynccontextmanager
     async def generate(self, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[Reply]:
@@ -130,17 +130,23 @@ class Target:
     @asynccontextmanager
     async def _send(
         self,
-        client: httpx.AsyncClient,
+        transport: AiohttpTransport,
         method: str,
         path: str,
         body: bytes | AsyncIterator[bytes] | None,
         headers: Mapping[str, str],
     ) -> AsyncIterator[Reply]:
-        request = client.build_request(method, path, content=body, headers={**headers, **self._headers})
+        request = httpx.Request(
+            method,
+            self.address.url.rstrip("/") + path,
+            content=body,
+            headers={**headers, **self._headers},
+            extensions=self._extensions,
+        )
         try:
-            response = await self._open(client, request)
+            response = await self._open(transport, request)
         except TargetBroke:
-            if client is not self._kept or path not in REPEATABLE:
+            if transport is not self._kept or path not in REPEATABLE:
                 raise
             response = await self._open(self._fresh, request)
         try:
@@ -148,9 +154,9 @@ class Target:
         finally:
             await response.aclose()
 
-    async def _open(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    async def _open(self, transport: AiohttpTransport, request: httpx.Request) -> httpx.Response:
         try:
-            return await client.send(request, stream=True)
+            return await transport.handle_async_request(request)
         except FAILURES as error:
             raise _failure(self.address.url, error) from error
 

@@ -91,16 +91,20 @@ class Attempt:
 
     async def run(self) -> None:
         """Do all of it; returns when the outcome is durable or the job is no longer ours to run."""
-        found = await contents.find(self.bench.read, self.job.job_id, contents.REQUEST)
-        if found is None:
+        request = self._tail.request or await self._kept_request()
+        if request is None:
             return  # it was cancelled and expired before it could start
         self._tail.restart(self.job.run + 1)
         try:
-            outcome = await self._attempt(read_generation(found.data))
+            outcome = await self._attempt(read_generation(request))
             self._enter(Phase.RECORDING)
             await self._record(outcome)
         except IllegalTransition:
             return  # cancelled in the meantime: the log knows, and nothing of ours is to be added
+
+    async def _kept_request(self) -> bytes | None:
+        found = await contents.find(self.bench.read, self.job.job_id, contents.REQUEST)
+        return None if found is None else found.data
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase

@@ -136,7 +136,7 @@ async def test_connection_asks_for_signs_of_life():
         body = b'{"model":"a","messages":[{"role":"user","content":"one two"}]}'
         with fake.hold("a", after=1):
             async with target.generate("/api/chat", body, {}) as reply:
-                transport = reply._response.stream._stream._aiohttp_response.connection.transport
+                transport = reply._response.stream._aiohttp_response.connection.transport
                 sock: socket.socket = transport.get_extra_info("socket")
                 known = {getattr(socket, name): value for name, value in PROBES.items() if hasattr(socket, name)}
                 assert len(known) >= 3

@@ -1,0 +1,99 @@
+"""The jobs table: views there and back, pages by any filter, and what is due to be removed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from foreman.clock import Micros
+from foreman.commands.types import CancelJob, ExpireJob, StartWorking
+from foreman.events.types import CancelledBy, Endpoint, JobClass, Source
+from foreman.fsm.job import State
+from foreman.projections import jobs
+from foreman.projections.jobs import JobFilter
+from tests.core import HISTORIES, SAMPLES, job_after, opened, submit
+
+INTERACTIVE = {
+    "model": "b",
+    "job_class": JobClass.INTERACTIVE,
+    "source": Source.SYNC,
+    "endpoint": Endpoint.GENERATE,
+}
+
+
+def cancel(job_id: str) -> CancelJob:
+    return CancelJob(job_id=job_id, by=CancelledBy.API)
+
+
+async def ids(core, **wanted) -> str:
+    return "".join(job.job_id for job in await jobs.page(core.database.read, JobFilter(**wanted)))
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.NEW])
+def test_view_comes_back_as_it_was_stored(state):
+    job = job_after(*HISTORIES[state])
+    assert jobs.from_view(jobs.row(job)[-1]) == job
+
+
+def test_view_with_every_member_set_comes_back_as_it_was_stored():
+    queued, loading, working, requeued, done, *_ = SAMPLES
+    job = replace(job_after(queued, loading, working, requeued, loading, working, done), interruptions=2)
+    assert jobs.from_view(jobs.row(job)[-1]) == job
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, "EDCBA"),
+        ({"limit": 2}, "ED"),
+        ({"before": 3, "limit": 1}, "B"),
+        ({"states": (State.QUEUED,)}, "EC"),
+        ({"states": (State.CANCELLED, State.WORKING)}, "DBA"),
+        ({"states": ()}, ""),
+        ({"model": "b"}, "ED"),
+        ({"job_class": "interactive"}, "ED"),
+        ({"source": "async"}, "CBA"),
+        ({"endpoint": "generate"}, "ED"),
+        ({"model": "b", "states": (State.QUEUED,), "before": 5}, ""),
+        ({"model": "a' OR '1'='1"}, ""),
+    ],
+    ids=str,
+)
+async def test_page_holds_what_the_filter_asks_for_newest_first(tmp_path, wanted, found):
+    async with opened(tmp_path) as core:
+        await core.do(submit("A"), submit("B"), submit("C"), submit("D", **INTERACTIVE), submit("E", **INTERACTIVE))
+        await core.do(cancel("A"), StartWorking(job_id="B"), StartWorking(job_id="D"))
+        assert await ids(core, **wanted) == found
+
+
+async def test_unfinished_jobs_are_found_oldest_first(tmp_path):
+    async with opened(tmp_path) as core:
+        await core.do(submit("C"), submit("A"), submit("B"), StartWorking(job_id="A"), cancel("B"))
+        assert [job.job_id for job in await jobs.active(core.database.read)] == ["C", "A"]
+
+
+async def test_jobs_are_found_by_id_and_unknown_ones_are_none(tmp_path):
+    async with opened(tmp_path) as core:
+        await core.do(submit("A"), submit("B"))
+        assert (await jobs.find(core.database.read, "A")).job_id == "A"
+        assert await jobs.find(core.database.read, "Z") is None
+        found = await jobs.find_many(core.database.read, ["B", "Z", "A"])
+        assert sorted(job.job_id for job in found) == ["A", "B"]
+
+
+async def test_jobs_are_due_for_removal_by_the_time_they_ended_and_once(tmp_path):
+    async with opened(tmp_path) as core:
+        await core.do(submit("A"), submit("B"), submit("C"))
+        for job_id in "BA":
+            core.clock.at += 1_000_000
+            await core.do(cancel(job_id))
+
+        async def overdue(before: int, limit: int = 10) -> str:
+            return "".join(job_id for (job_id,) in await core.database.read(jobs.SELECT_OVERDUE, (before, limit)))
+
+        ended = core.clock.at
+        assert [await overdue(at) for at in (ended - 1_000_000, ended, ended + 1)] == ["", "B", "BA"]
+        assert await overdue(ended + 1, limit=1) == "B"
+        await core.do(ExpireJob(job_id="B"))
+        assert await overdue(Micros(ended + 1)) == "A"

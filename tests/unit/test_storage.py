@@ -1,0 +1,237 @@
+"""The SQLite file: one writer, readers that cannot write, migrations, odd paths, and every refusal by name."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import chdir, closing
+from pathlib import Path
+
+import pytest
+
+from foreman.errors import CommitUnknown, DatabaseLocked, DatabaseUnusable, StorageFull
+from foreman.storage.database import READERS, Database, Statement
+
+TABLE = "CREATE TABLE things (name TEXT PRIMARY KEY) STRICT;"
+INSERT = "INSERT INTO things VALUES (?)"
+
+
+def insert(*names: str) -> Statement:
+    return Statement(INSERT, [(name,) for name in names])
+
+
+async def opened(path, *migrations: str) -> Database:
+    database = Database(path, migrations or (TABLE,))
+    await database.open()
+    return database
+
+
+async def names(database: Database) -> list[str]:
+    return [name for (name,) in await database.read("SELECT name FROM things ORDER BY name")]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "foreman.db"
+
+
+async def test_transaction_is_durable_and_seen_by_readers_at_once(path):
+    database = await opened(path)
+    await database.transact([insert("a", "b"), insert(), insert("c")])
+    assert await names(database) == ["a", "b", "c"]
+    await database.close()
+    again = await opened(path)
+    assert await names(again) == ["a", "b", "c"]
+    await again.close()
+
+
+async def test_file_is_kept_as_decided(path):
+    database = await opened(path)
+    pragmas = ("journal_mode", "synchronous", "foreign_keys", "auto_vacuum")
+    found = [(await database.read_as_writer(f"PRAGMA {pragma}"))[0][0] for pragma in pragmas]
+    await database.close()
+    assert found == ["wal", 2, 1, 2]  # 2: FULL, and INCREMENTAL
+
+
+async def test_reader_cannot_write(path):
+    database = await opened(path)
+    with pytest.raises(DatabaseUnusable, match="readonly"):
+        await database.read("DELETE FROM things")
+    await database.close()
+
+
+async def test_more_queries_than_readers_are_all_answered(path):
+    database = await opened(path)
+    found = await asyncio.gather(*(database.read("SELECT ?", (number,)) for number in range(10 * READERS)))
+    await database.close()
+    assert found == [[(number,)] for number in range(10 * READERS)]
+
+
+async def test_cancelled_query_gives_its_reader_back(path):
+    database = await opened(path)
+    for _ in range(2 * READERS):
+        query = asyncio.create_task(database.read("SELECT 1"))
+        await asyncio.sleep(0)
+        query.cancel()
+        await asyncio.wait({query})
+    assert await database.read("SELECT 1") == [(1,)]
+    await database.close()
+
+
+async def test_queries_under_way_are_answered_before_the_end(path):
+    database = await opened(path)
+    queries = [asyncio.create_task(database.read("SELECT 1")) for _ in range(5 * READERS)]
+    await asyncio.sleep(0)
+    await database.close()
+    assert await asyncio.gather(*queries) == [[(1,)]] * len(queries)
+
+
+async def test_transaction_is_whole_though_whoever_waited_for_it_has_gone(path):
+    database = await opened(path)
+    writing = asyncio.create_task(database.transact([insert(*map(str, range(1_000)))]))
+    await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.wait({writing})
+    await database.close()
+    again = await opened(path)
+    assert len(await names(again)) == 1_000
+    await again.close()
+
+
+async def test_full_disk_writes_nothing_and_passes(path):
+    database = await opened(path)
+    ((pages,),) = await database.read_as_writer("PRAGMA page_count")
+    await database.read_as_writer(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StorageFull):
+        await database.transact([insert("a"), insert("x" * 100_000)])
+    await database.transact([insert("b")])
+    assert await names(database) == ["b"]
+    await database.close()
+
+
+async def test_full_disk_does_not_stop_the_giving_back_of_space(path):
+    database = await opened(path)
+    ((pages,),) = await database.read_as_writer("PRAGMA page_count")
+    await database.read_as_writer(f"PRAGMA max_page_count = {pages}")
+    assert await database.give_back_space() == 0
+    await database.close()
+
+
+async def test_what_sqlite_refuses_is_a_commit_of_unknown_fate_that_says_why(path):
+    database = await opened(path)
+    with pytest.raises(CommitUnknown, match=r"UNIQUE constraint failed.*SQLITE_CONSTRAINT"):
+        await database.transact([insert("a"), insert("a")])
+    await database.close()
+    again = await opened(path)
+    assert await names(again) == []
+    await again.close()
+
+
+async def test_writing_beside_another_writer_is_refused_by_name(path):
+    database = await opened(path)
+    await database.read_as_writer("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(path, isolation_level=None)) as stranger:
+        stranger.execute("BEGIN IMMEDIATE")
+        with pytest.raises(CommitUnknown, match=r"writing to .*foreman\.db failed: database is locked \(SQLITE_BUSY\)"):
+            await database.transact([insert("a")])
+        stranger.execute("INSERT INTO things VALUES ('b')")
+        stranger.execute("DELETE FROM things")
+        with pytest.raises(CommitUnknown, match="shrinking"):
+            await database.give_back_space()
+    await database.close()
+
+
+async def test_migrations_run_once_and_in_order(path):
+    await (await opened(path, TABLE)).close()
+    again = await opened(path, TABLE, "ALTER TABLE things RENAME TO others;")
+    assert await again.read("SELECT name FROM sqlite_schema WHERE type = 'table'") == [("others",)]
+    assert await again.read("PRAGMA user_version") == [(2,)]
+    await again.close()
+
+
+async def test_failed_migration_leaves_nothing_behind(path):
+    await (await opened(path, TABLE)).close()
+    with pytest.raises(DatabaseUnusable, match="no such table: nowhere"):
+        await opened(path, TABLE, "CREATE TABLE half (x); INSERT INTO nowhere VALUES (1);")
+    again = await opened(path, TABLE)
+    assert await again.read("SELECT name FROM sqlite_schema WHERE name = 'half'") == []
+    await again.close()
+
+
+async def test_file_of_a_newer_version_is_refused_and_left_alone(path):
+    await (await opened(path, TABLE, TABLE.replace("things", "more"))).close()
+    with pytest.raises(DatabaseUnusable, match=r"newer foreman \(schema 2, this one knows 1\)"):
+        await opened(path, TABLE)
+
+
+async def test_file_that_is_no_database_is_refused(path):
+    path.write_bytes(b"not a database at all " * 100)
+    with pytest.raises(DatabaseUnusable, match=r"cannot open .*not a database"):
+        await opened(path)
+
+
+async def test_place_without_a_write_ahead_log_is_refused(tmp_path):
+    with chdir(tmp_path), pytest.raises(DatabaseUnusable, match="write-ahead log, only a journal of kind 'memory'"):
+        await opened(Path(":memory:"))
+
+
+async def test_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DatabaseUnusable, match="No such file or directory"):
+        await opened(tmp_path / "nowhere" / "foreman.db")
+
+
+@pytest.mark.parametrize("name", ["a?b.db", "a#b.db", "a%20b.db", "a b.db", "ä☃.db", "a?mode=memory&cache=shared"])
+async def test_path_is_taken_as_it_is(tmp_path, name):
+    database = await opened(tmp_path / name)
+    await database.transact([insert("a")])
+    assert await names(database) == ["a"]
+    await database.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"{name}.lock"])
+
+
+async def test_relative_path_is_the_same_file_for_everybody(tmp_path):
+    with chdir(tmp_path):
+        database = await opened(Path("foreman.db"))
+        await database.transact([insert("a")])
+        assert await names(database) == ["a"]
+        await database.close()
+
+
+async def test_second_opening_is_refused_and_harms_nothing(path):
+    database = await opened(path)
+    with pytest.raises(DatabaseLocked):
+        await opened(path)
+    await database.transact([insert("a")])
+    assert await names(database) == ["a"]
+    await database.close()
+
+
+async def test_failed_opening_gives_the_lock_back(path):
+    path.write_bytes(b"not a database at all " * 100)
+    with pytest.raises(DatabaseUnusable):
+        await opened(path)
+    path.unlink()
+    await (await opened(path)).close()
+
+
+async def test_closing_twice_or_before_opening_is_harmless(path):
+    database = Database(path, (TABLE,))
+    await database.close()
+    await database.open()
+    await database.close()
+    await database.close()
+
+
+async def test_closed_database_says_so_instead_of_keeping_anybody_waiting(path):
+    database = await opened(path)
+    await database.close()
+    for use in (database.read("SELECT 1"), database.read_as_writer("SELECT 1"), database.transact([insert("a")])):
+        with pytest.raises(DatabaseUnusable, match="is not open"):
+            await use
+
+
+async def test_closing_checkpoints_so_that_one_file_is_left(path):
+    database = await opened(path)
+    await database.transact([insert("a")])
+    await database.close()
+    assert {found.name for found in path.parent.iterdir()} == {"foreman.db", "foreman.db.lock"}
