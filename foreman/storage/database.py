@@ -67,6 +67,9 @@ class Database:
         """Lock, open, migrate. Raises DatabaseLocked or DatabaseUnusable."""
         self._lock.acquire()
         try:
+            # Here and not by SQLite, whose connection would meet the error in a thread of its own.
+            with self.path.open("ab"):
+                pass
             self._writer = Writer(self.path)
             await self._writer
             await self._prepare(self._writer)
@@ -74,9 +77,10 @@ class Database:
                 uri = f"{self.path.absolute().as_uri()}?mode=ro"
                 self._idle.put_nowait(await aiosqlite.connect(uri, uri=True, isolation_level=None))
                 self._readers += 1
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             await self.close()
-            raise DatabaseUnusable(f"cannot open {self.path}: {error}") from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DatabaseUnusable(f"cannot open {self.path}: {reason}") from error
         except BaseException:
             await self.close()
             raise

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import ollama
 import pytest
-from process_tree import ROOT, Watch, children_of
+
+from tests.embedded.process_tree import ROOT, Watch, children_of
 
 
 @dataclass

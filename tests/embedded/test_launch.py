@@ -11,11 +11,11 @@ import sys
 
 import httpx
 import pytest
-from process_tree import ROOT, Watch, children_of
 
 from foreman.embedded import launch
 from foreman.embedded.__main__ import check_runtime
 from foreman.errors import ConfigError
+from tests.embedded.process_tree import ROOT, Watch, children_of
 
 LOAD = {"model": "smollm2:135m"}
 PARENT = """

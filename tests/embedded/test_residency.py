@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import ollama
 import pytest
-from process_tree import Watch, children_of
+
+from tests.embedded.process_tree import Watch, children_of
 
 MODEL, OTHER = "smollm2:135m", "smollm2-concise:135m"
 

@@ -14,10 +14,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from process_tree import ROOT
 
 from foreman.embedded.weights import Pin, fetch
 from foreman.errors import Unavailable
+from tests.embedded.process_tree import ROOT
 
 CONTENT = os.urandom(300_000)
 
