@@ -30,7 +30,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 DELETE: Final = "DELETE FROM artifacts WHERE job_id = ?"
 SELECT: Final = "SELECT content_type, size, sha256, encoding, bytes FROM artifacts WHERE job_id = ? AND name = ?"
 SELECT_SMALL: Final = """
-SELECT name, encoding, bytes FROM artifacts WHERE job_id = ? AND name != 'request' AND size <= ?
+SELECT name, encoding, bytes FROM artifacts WHERE job_id = ? AND name NOT IN ('request', 'stream') AND size <= ?
 """
 
 #: The job's request body, the completion assembled from its answer, and the answer as it came.
@@ -77,6 +77,6 @@ async def find(read: Read, job_id: str, name: str) -> Artifact | None:
 
 
 async def inline(read: Read, job_id: str, limit: int) -> dict[str, bytes]:
-    """The job's artifacts of up to `limit` bytes by name, its request left out."""
+    """The job's artifacts of up to `limit` bytes by name, its request and its stream left out."""
     rows = await read(SELECT_SMALL, (job_id, limit))
     return {name: _plain(encoding, data) for name, encoding, data in rows}

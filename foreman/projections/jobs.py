@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from foreman.fsm.job import ACTIVE, State
 from foreman.projections.job import Job
 from foreman.storage.reading import Read
+from foreman.target.names import canonical
 
 SCHEMA: Final = """
 CREATE TABLE jobs (
@@ -65,7 +66,7 @@ def row(job: Job) -> tuple[Any, ...]:
         job.job_id,
         job.order,
         job.state.value,
-        job.model,
+        canonical(job.model),
         job.job_class.value,
         job.source.value,
         job.endpoint.value,
@@ -105,7 +106,7 @@ async def page(read: Read, wanted: JobFilter) -> list[Job]:
         clauses.append(f"state IN ({', '.join('?' * len(wanted.states))})")
         values += [state.value for state in wanted.states]
     for column, value in (
-        ("model", wanted.model),
+        ("model", None if wanted.model is None else canonical(wanted.model)),
         ("class", wanted.job_class),
         ("source", wanted.source),
         ("endpoint", wanted.endpoint),

@@ -56,6 +56,7 @@ async def test_filters_hold_together(tmp_path):
             ]
             assert await ids(foreman, state="cancelled") == []
             assert await ids(foreman, model="a' OR 1=1 --") == []
+            assert await ids(foreman, state="queued", model="library/A:LATEST") == [chat, batch]
 
 
 @pytest.mark.parametrize("limit", [1, 3, 10])
