@@ -38,15 +38,11 @@ async def test_stream_takes_less_room_than_its_bytes(tmp_path):
 async def test_only_small_artifacts_are_shown_inline_and_never_request_or_stream(tmp_path):
     async with opened(tmp_path) as core:
         job_id = await core.submitted()
-        large = artifact("large", contents.JSON, b"x" * 101)
-            small = artifact(contents.COMPLETION, contents.JSON, b"x" * 100)
+        completion = artifact(contents.COMPLETION, contents.JSON, b"x" * 101)
         await core.do(StartWorking(job_id=job_id))
-        await core.do(FinishJob(job_id=job_id, metrics=Metrics(), artifacts=(large, small, STREAM)))
-        assert await contents.inline(core.database.read, job_id, 100) == {"completion": small.data}
-        assert await contents.inline(core.database.read, job_id, 101) == {
-            "stream": STREAM.data,
-            "completion": large.data,
-        }
+        await core.do(FinishJob(job_id=job_id, metrics=Metrics(), artifacts=(completion, STREAM)))
+        assert await contents.inline(core.database.read, job_id, 100) == {}
+        assert await contents.inline(core.database.read, job_id, 101) == {contents.COMPLETION: completion.data}
 
 
 async def test_expired_contents_are_gone_and_nobody_elses(tmp_path):
