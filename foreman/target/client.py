@@ -23,6 +23,8 @@ from foreman.errors import TargetBroke, TargetError, TargetRefused, TargetUnreac
 
 #: Of a caller's headers, those that Ollama looks at. `Authorization` is never passed on.
 FORWARDED: Final = ("user-agent", "accept", "content-type")
+#: Of an error text, so much goes into the log, whose events are small; a blocking caller gets the whole body.
+LONGEST_ERROR: Final = 1_000
 FAILURES: Final = (httpx.TransportError, httpx.StreamError, aiohttp.ClientError, OSError)
 #: Requests that change nothing, so that one which a kept connection swallowed may be sent again. (aiohttp repeats
 #: GET and HEAD by itself.)
@@ -184,9 +186,9 @@ def error_text(status: int, body: bytes) -> str:
         decoded = None
     error = decoded.get("error") if isinstance(decoded, dict) else None
     if isinstance(error, str) and error:
-        return error
+        return error[:LONGEST_ERROR]
     text = body.decode(errors="replace").strip()
-    return text[:500] or f"the target answered with HTTP status {status}"
+    return text[:LONGEST_ERROR] or f"the target answered with HTTP status {status}"
 
 
 def host_header_for(url: str) -> str:

@@ -9,6 +9,7 @@ import orjson
 
 from foreman.errors import TargetBroke
 from foreman.projections.job import Metrics
+from foreman.target.client import LONGEST_ERROR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +49,8 @@ def assemble(answer: bytes) -> Completion:
     last = parts[-1]
     error = last.get("error")
     if error is not None:
-        return Completion(
-            body=answer, last=last, error=error if isinstance(error, str) else orjson.dumps(error).decode()
-        )
+        text = error if isinstance(error, str) else orjson.dumps(error).decode()
+        return Completion(body=answer, last=last, error=text[:LONGEST_ERROR])
     if len(parts) == 1:
         return Completion(body=answer.strip(), last=last)
     whole = dict(last)

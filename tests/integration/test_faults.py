@@ -12,6 +12,7 @@ import pytest
 from foreman.clock import Micros, SystemClock
 from foreman.events.types import JobRequeued, RequeueReason
 from foreman.fsm.job import State
+from foreman.target.client import LONGEST_ERROR
 from tests.fakes.ollama import FakeOllama
 from tests.kit import running
 
@@ -102,6 +103,15 @@ async def test_odd_but_whole_answer_is_taken(tmp_path, kind):
         assert (await foreman.until_state(job_id, State.DONE)).attempt == 1
         middle = "x" * 9_000_000 if kind == "huge_line" else " two"
         assert await completion(foreman, job_id) == f"one{middle} three"
+
+
+async def test_long_error_text_does_not_make_a_large_event(tmp_path):
+    async with FakeOllama(["a"]) as fake, running(tmp_path, fake.url) as foreman:
+        fake.inject("status", status=400, body="x" * 1_000_000)
+        answer = await foreman.chat("a", TEXT)
+        assert len(answer.content) > 1_000_000
+        job = await foreman.until_state(answer.headers["x-foreman-job-id"], State.FAILED)
+        assert job.error == "x" * LONGEST_ERROR
 
 
 async def test_stream_that_ends_without_done_is_an_answer(tmp_path):
