@@ -25,12 +25,13 @@ from foreman.commands.ledger import Ledger
 from foreman.commands.schema import MIGRATIONS
 from foreman.commands.types import CancelJob, Note
 from foreman.config import Settings
-from foreman.errors import ConfigError, ForemanError, StorageFull
+from foreman.errors import ConfigError, ForemanError, NotReady, StorageFull
 from foreman.events.feed import Feed
 from foreman.events.types import CancelledBy, DaemonStarted, DaemonStopped, Event, TargetDegraded, TargetRecovered
 from foreman.fsm.job import WAITING
 from foreman.logs import get_logger
 from foreman.projections.job import Job
+from foreman.sockets import must_not_be_itself
 from foreman.storage.database import SQLITE_VERSION, Database
 from foreman.tails import Tails
 from foreman.target.client import Target, TargetAddress
@@ -117,8 +118,10 @@ class Foreman:
         if self._died is not None:
             return Recovery(requeued=0, cancelled=0)
         self._died = asyncio.get_running_loop().create_future()
-        self.http.bind(self.settings.addr)
+        # The database first: of two daemons with the same settings the second should learn who the first is.
         await self.database.open()
+        self.http.bind(self.settings.addr)
+        must_not_be_itself(self.settings.ollama_url, self.http.addresses)
         unfinished = await self.ledger.restore()
         self._spawn("ledger", self.ledger.run())
         recovery = await self._recover(unfinished)
@@ -240,11 +243,13 @@ class Foreman:
 
     async def _note_health(self, before: Health, now: Health) -> None:
         """Record that the target went away or came back, and let the worker know."""
+        url = self.settings.ollama_url
         if now.up and not before.up:
-            log.info("target.recovered", target=self.settings.ollama_url, version=now.version)
+            happened = "target.recovered" if before.up is False else "target.found"
+            log.info(happened, target=url, version=now.version, models=len(self.inventory.listing.models))
             await self._note(TargetRecovered(version=now.version, away_s=self.inventory.away_s(before)))
         elif now.up is False and before.up is not False:
-            log.warning("target.degraded", target=self.settings.ollama_url, error=now.error)
+            log.warning("target.degraded", target=url, error=now.error, hint=f"{NotReady.hint}; jobs wait for it")
             await self._note(TargetDegraded(error=now.error))
         self.worker.poke()
 

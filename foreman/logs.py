@@ -20,16 +20,17 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 #: Every name a value may have in a line, with its unit where it has one. A new one is added here first, so that
 #: one thing has one name and whoever searches the log can rely on it.
 KEYS: Final = frozenset({
-    "address", "ahead", "artifact", "attempt", "backoff_s", "cause", "code", "count", "database", "delay_s",
-    "duration_s", "endpoint", "error", "event_type", "exc_info", "exit_code", "hint", "host", "job_id", "key",
-    "load_key", "max_attempts", "method", "model", "models", "name", "path", "peer", "pid", "port", "position",
-    "previous", "reason", "request_id", "route", "signal", "size_bytes", "state", "status", "target", "task",
-    "url", "variable", "version", "waited_s",
+    "address", "ahead", "artifact", "attempt", "backoff_s", "cancelled", "cause", "code", "count", "database",
+    "delay_s", "duration_s", "endpoint", "error", "event_type", "evicts", "exc_info", "exit_code", "hint", "host",
+    "job_id", "key", "load_key", "max_attempts", "method", "model", "models", "name", "path", "peer", "pid", "port",
+    "position", "reason", "request_id", "requeued", "route", "running", "signal", "size_bytes", "source", "state",
+    "status", "swapped", "target", "task", "tokens", "url", "variable", "version", "waited_s", "waiting",
 })  # fmt: skip
 
 #: Loggers of libraries, and the least severe line of theirs that helps an operator. All else goes by the root.
 _LIBRARIES: Final[Mapping[str, int]] = {
     "aiohttp": logging.WARNING,
+    "aiosqlite": logging.WARNING,  # its DEBUG is every statement with its values, prompts among them
     "asyncio": logging.WARNING,
     "httpcore": logging.WARNING,
     "httpx": logging.WARNING,  # its INFO is one line a request

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 from foreman.config import Address
 from foreman.errors import ConfigError
@@ -31,8 +33,22 @@ def listen(address: Address) -> list[socket.socket]:
     if failure is not None and (not sockets or failure.errno not in NO_SUCH_FAMILY):
         for sock in sockets:
             sock.close()
-        raise ConfigError(f"cannot listen on {address}: {failure.strerror or failure}") from failure
+        busy = "; another program, perhaps another foreman, has this port: stop it or set FOREMAN_ADDR"
+        words = f"{failure.strerror or failure}{busy if failure.errno == errno.EADDRINUSE else ''}"
+        raise ConfigError(f"cannot listen on {address}: {words}") from failure
     return sockets
+
+
+def must_not_be_itself(target_url: str, addresses: Sequence[tuple[str, int]]) -> None:
+    """Raises ConfigError if the target is one of the addresses listened on: each call would wait for itself."""
+    target = urlsplit(target_url)
+    own_names = {"localhost", "127.0.0.1", "::1", "0.0.0.0", "::", socket.gethostname().lower()}  # noqa: S104
+    own_names |= {host for host, _ in addresses}
+    if (target.hostname or "") in own_names and (target.port or 80) in {port for _, port in addresses}:
+        raise ConfigError(
+            f"FOREMAN_OLLAMA_URL={target_url} is foreman's own address; it must be Ollama's, "
+            "usually http://127.0.0.1:11434"
+        )
 
 
 def is_loopback(sock: socket.socket) -> bool:

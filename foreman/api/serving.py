@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import Any, Final
 
@@ -40,6 +41,8 @@ class HttpServer:
 
     async def start(self, app: Sanic[Any, Any]) -> None:
         """Accept connections."""
+        # On a terminal Sanic would warn that it runs in production, which is just what it is to do.
+        os.environ.setdefault("SANIC_IGNORE_PRODUCTION_WARNING", "1")
         for sock in self._sockets:
             server = await app.create_server(
                 sock=sock, return_asyncio_server=True, asyncio_server_kwargs={"start_serving": False}, backlog=BACKLOG

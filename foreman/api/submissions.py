@@ -90,7 +90,8 @@ def _decode(text: bytes, where: str) -> Any:
         decoded = orjson.loads(text)
         UNREPEATED.decode(text.decode())
     except orjson.JSONDecodeError as error:
-        raise RequestInvalid(f"{where}the request body is not valid JSON: {error}") from error
+        hint = f" (one job a line needs Content-Type: {NDJSON[0]})" if not where and b"\n" in text.strip() else ""
+        raise RequestInvalid(f"{where}not valid JSON: {error}{hint}") from error
     except RecursionError as error:
         raise RequestInvalid(f"{where}the request body is nested too deeply") from error
     except ValueError as error:
@@ -117,7 +118,7 @@ def _one(item: Any, text: bytes | None, where: str) -> Accepted:
     except ValidationError as error:
         raise RequestInvalid(where + "; ".join(_fault(detail) for detail in error.errors())) from error
     if spec.target is Endpoint.CHAT and not spec.messages:
-        raise RequestInvalid(f"{where}a chat job needs 'messages' (or 'prompt', for a generate job)")
+        raise RequestInvalid(f"{where}a job needs either 'messages', for a chat, or a 'prompt', to generate from")
     if spec.target is Endpoint.GENERATE and not spec.prompt:
         raise RequestInvalid(f"{where}a generate job needs a 'prompt'")
     if text is None or not OURS.isdisjoint(item):

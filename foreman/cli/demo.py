@@ -39,7 +39,7 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PLAIN_WIDTH: Final = 100
 
 
-@click.command()
+@click.command(short_help="See foreman at work; needs no Ollama.")
 @click.option("--keep", is_flag=True, help="Keep foreman serving after the jobs, until Ctrl-C.")
 @click.option(
     "--addr", default="127.0.0.1:0", show_default=True, help="Where foreman listens; port 0 takes a free one."

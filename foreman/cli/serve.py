@@ -35,7 +35,11 @@ class ServeCommand(click.Command):
 
 
 @click.command(cls=ServeCommand)
-@click.option("--embedded", is_flag=True, help="Serve a small model of foreman's own instead of an Ollama server.")
+@click.option(
+    "--embedded",
+    is_flag=True,
+    help="Serve a small model of foreman's own, or the GGUF file FOREMAN_EMBEDDED_GGUF names, instead of a server.",
+)
 @click.option("--until-stdin-closes", is_flag=True, hidden=True, help="Stop when whoever started this is gone.")
 def serve(*, embedded: bool, until_stdin_closes: bool) -> None:
     """Run the daemon. Everything is set by environment variables.
@@ -44,6 +48,8 @@ def serve(*, embedded: bool, until_stdin_closes: bool) -> None:
     """
     settings = Settings.load(os.environ)
     configure(settings.log_format, settings.log_level, settings.secrets)
+    if embedded and os.environ.get("FOREMAN_OLLAMA_URL"):
+        log.warning("setting.ignored", variable="FOREMAN_OLLAMA_URL", hint="--embedded serves a model of its own")
     for unknown in unknown_variables(os.environ):
         log.warning("setting.unknown", variable=unknown.variable, hint=str(unknown))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -110,6 +116,11 @@ def _written(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _url(host: str, port: int) -> str:
+    """Where to reach it from this machine."""
+    return f"http://{_written({'::': '127.0.0.1', '0.0.0.0': '127.0.0.1'}.get(host, host), port)}"  # noqa: S104
+
+
 def _on_closed_stdin(stopping: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
 
@@ -125,12 +136,13 @@ def _say_hello(settings: Settings, foreman: Foreman, recovery: Recovery) -> None
     log.info(
         "daemon.started",
         address=_written(*foreman.http.addresses[0]),
+        url=_url(*foreman.http.addresses[0]),
         version=__version__,
         target=settings.ollama_url,
         database=str(settings.db_path),
-        count=len(foreman.ledger.work.queue),
+        waiting=len(foreman.ledger.work.queue),
     )
     if recovery.requeued or recovery.cancelled:
-        log.info("daemon.recovered", count=recovery.requeued, previous=recovery.cancelled)
+        log.info("daemon.recovered", requeued=recovery.requeued, cancelled=recovery.cancelled)
     if settings.token is None and not foreman.http.is_local:
         log.warning("auth.off", address=str(settings.addr), hint="anybody who reaches it may use it: set FOREMAN_TOKEN")

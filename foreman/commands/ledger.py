@@ -84,6 +84,10 @@ class Ledger:
         self._snapshot_at = self.statistics.position
         return unfinished
 
+    def at_hand(self, job_id: str) -> Job | None:
+        """The job if something has happened to it lately."""
+        return self._views.get(job_id)
+
     async def job(self, job_id: str) -> Job | None:
         """The job as of the last commit, or None; costs a read only if nothing has happened to it for long."""
         return self._views.get(job_id) or await jobs.find(self.database.read, job_id)

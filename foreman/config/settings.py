@@ -36,7 +36,7 @@ from foreman.errors import ConfigError
 PREFIX = "FOREMAN_"
 
 #: Variables that are no setting yet nobody's mistake: the Go daemon's, which may share an environment file with us.
-KNOWN_ELSEWHERE = frozenset({"FOREMAN_WEBHOOK_SECRET"})
+KNOWN_ELSEWHERE = frozenset({"FOREMAN_WEBHOOK_SECRET", "FOREMAN_EMBEDDED_GGUF"})
 
 #: Below what SQLite takes as one value (1,000,000,000 bytes).
 _LARGEST_BYTES = 512 * 1024 * 1024

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 LOOK_EVERY_S = 0.1
-OFFLINE_HINT = "to work offline, name a GGUF file with --gguf or FOREMAN_EMBEDDED_GGUF"
+OFFLINE_HINT = "to work offline, let FOREMAN_EMBEDDED_GGUF name a GGUF file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

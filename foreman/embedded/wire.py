@@ -144,7 +144,7 @@ class Wire:
         model = self._find(name, missing)
         if not model.embeds:
             # What Ollama passes on from llama.cpp, but without loading the model for it.
-            raise Refusal(501, "This server does not support embeddings. Start it with `--embeddings`")
+            raise Refusal(501, "This model does not support embeddings")
         return model
 
     def _find(self, name: str, missing: str) -> Model:

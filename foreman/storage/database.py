@@ -65,6 +65,8 @@ class Database:
 
     async def open(self) -> None:
         """Lock, open, migrate. Raises DatabaseLocked or DatabaseUnusable."""
+        if self.path.is_dir():
+            raise DatabaseUnusable(f"cannot open {self.path}: it is a folder, and the database is a file")
         self._lock.acquire()
         try:
             # Here and not by SQLite, whose connection would meet the error in a thread of its own.

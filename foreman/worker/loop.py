@@ -14,12 +14,12 @@ from foreman.events.types import (
     JobCancelled,
     JobDone,
     JobFailed,
-    JobRequeued,
     Recorded,
 )
 from foreman.fsm.job import State
 from foreman.logs import get_logger
 from foreman.projections.job import Job
+from foreman.worker import journal
 from foreman.worker.attempt import FULL_DISK_PAUSE_S, Attempt, Bench, Phase
 from foreman.worker.scheduler import Occupancy, Policy, Start, Turn, Wait, choose
 
@@ -60,7 +60,12 @@ class Worker:
         self._draining = True
         running = [task for _, task in self._attempts.values()]
         if running:
-            log.info("worker.draining", count=len(running), delay_s=within_s)
+            log.info(
+                "worker.draining",
+                running=len(running),
+                delay_s=within_s,
+                hint="a second signal ends it now; what runs then starts anew at the next start",
+            )
             await asyncio.wait(running, timeout=within_s)
         left = list(self._attempts.values())
         for _, task in left:
@@ -135,11 +140,9 @@ class Worker:
     def _heard(self, recorded: Recorded) -> None:
         """Follow the log: close the tails of jobs that are over, stop the run of one that was cancelled."""
         event, job_id = recorded.event, recorded.stream
+        journal.say(recorded, self.bench.ledger.at_hand(job_id))
         if isinstance(event, JobDone | JobFailed | JobCancelled):
             self.bench.tails.close(job_id)
-            log.info(event.type, job_id=job_id, **_facts(event))
-        elif isinstance(event, JobRequeued):
-            log.warning(event.type, job_id=job_id, attempt=event.attempt, reason=event.reason, error=event.error)
         if isinstance(event, JobCancelled):
             self._stop(job_id)
         self._stop_unwanted_loads()
@@ -157,11 +160,3 @@ class Worker:
             gone = not work.has(job_id)
             if attempt.phase is Phase.LOADING and gone and not work.queue.count(attempt.job.load_key):
                 task.cancel()
-
-
-def _facts(event: JobDone | JobFailed | JobCancelled) -> dict[str, object]:
-    if isinstance(event, JobDone):
-        return {"attempt": event.attempt, "duration_s": event.run_s}
-    if isinstance(event, JobFailed):
-        return {"attempt": event.attempt, "code": event.code, "error": event.error}
-    return {"reason": event.by}

@@ -127,7 +127,35 @@ async def test_port_in_use_is_said_in_one_line(tmp_path):
     async with server:
         port = server.sockets[0].getsockname()[1]
         status, words = await refused(tmp_path, addr=f"127.0.0.1:{port}")
-    assert (status, words) == (1, f"foreman: cannot listen on 127.0.0.1:{port}: Address already in use\n")
+    assert words.startswith(f"foreman: cannot listen on 127.0.0.1:{port}: Address already in use; another program")
+    assert (status, words.count("\n")) == (1, 1)
+
+
+async def test_target_that_is_foreman_itself_is_refused(tmp_path):
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+    status, words = await refused(tmp_path, addr=f"127.0.0.1:{port}", ollama_url=f"http://localhost:{port}")
+    assert (status, "is foreman's own address" in words) == (1, True)
+
+
+async def test_folder_in_place_of_the_database_is_named(tmp_path):
+    (tmp_path / DATABASE).mkdir()
+    status, words = await refused(tmp_path)
+    assert (status, "it is a folder" in words, "Traceback" in words) == (1, True, False)
+    assert [path.name for path in tmp_path.iterdir()] == [DATABASE]
+
+
+async def test_no_prompt_reaches_the_log_even_at_debug(tmp_path):
+    async with FakeOllama(["a"]) as fake:
+        process = Process(tmp_path, fake.url, log_level="debug")
+        url = await process.start()
+        job_id = (await submit(url, "swordfish")).json()["job_id"]
+        assert (await ending(url, job_id))["state"] == "done"
+        process.signal(signal.SIGTERM)
+        await process.ended()
+    said = [line["event"] for line in process.lines if line.get("job_id") == job_id]
+    assert said == ["job.queued", "job.loading", "job.working", "job.done"]
+    assert "swordfish" not in str(process.lines)
 
 
 async def test_file_that_is_no_database_is_said_to_be_none(tmp_path):

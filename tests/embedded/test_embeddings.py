@@ -52,7 +52,7 @@ def test_empty_input_only_loads(embedded, client):
     [
         ("all-minilm", {"input": [1]}, 400, "invalid input type"),
         ("nope", {"input": "x"}, 404, 'model "nope" not found, try pulling it first'),
-        ("smollm2:135m", {"input": "x"}, 501, "This server does not support embeddings. Start it with `--embeddings`"),
+        ("smollm2:135m", {"input": "x"}, 501, "This model does not support embeddings"),
     ],
 )
 def test_bad_embed_is_refused(embedded, model, body, status, error):

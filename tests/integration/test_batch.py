@@ -53,7 +53,7 @@ async def test_batch_of_one_is_answered_as_a_batch(tmp_path, form):
     ("bad", "status", "named"),
     [
         (chat("nonsense"), 404, "job 2: model 'nonsense' not found"),
-        ({"model": "a"}, 400, "job 2: a chat job needs 'messages'"),
+        ({"model": "a"}, 400, "job 2: a job needs either 'messages'"),
         ({"messages": [{}]}, 400, "job 2: 'model' is missing"),
         ("text", 400, "job 2: a job must be a JSON object"),
         (chat(state_webhook_url="http://127.0.0.1/"), 400, "job 2: state_webhook_url is not supported"),
