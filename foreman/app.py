@@ -21,7 +21,7 @@ from foreman.api.server import create_app
 from foreman.api.serving import HttpServer
 from foreman.clock import Clock, SystemClock
 from foreman.commands.interruption import after_interruption
-from foreman.commands.ledger import Ledger
+from foreman.commands.ledger import Ledger, Outcome
 from foreman.commands.schema import MIGRATIONS
 from foreman.commands.types import CancelJob, Note
 from foreman.config import Settings
@@ -37,7 +37,7 @@ from foreman.tails import Tails
 from foreman.target.client import Target, TargetAddress
 from foreman.target.inventory import Health, Inventory
 from foreman.target.residency import Residency
-from foreman.worker.attempt import Bench
+from foreman.worker.bench import Bench
 from foreman.worker.embedder import Embedder
 from foreman.worker.loop import Worker
 from foreman.worker.scheduler import Policy
@@ -195,7 +195,10 @@ class Foreman:
             job = await self.ledger.job(job_id)
             if job is not None and job.state in WAITING:
                 commands.append(after_interruption(job, CancelledBy.SHUTDOWN))
-        await asyncio.gather(*(self.ledger.execute(command) for command in commands if command is not None))
+        results = await asyncio.gather(
+            *(self.ledger.execute(command) for command in commands if command is not None), return_exceptions=True
+        )
+        _look_at(results)
 
     async def _serve(self) -> None:
         self.desk = Desk(
@@ -259,6 +262,15 @@ class Foreman:
         except StorageFull as error:
             # Health is worth a line in the log, not the daemon's life; jobs have their own way with a full disk.
             log.error("disk.full", error=str(error), hint=error.hint)
+
+
+def _look_at(results: list[Outcome | BaseException]) -> None:
+    for error in results:
+        # A full disk, say. The stop goes on: the log has these jobs as waiting, and the next start ends them.
+        if isinstance(error, ForemanError):
+            log.error("callers.not_dismissed", error=str(error))
+        elif isinstance(error, BaseException):
+            raise error
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -20,6 +20,7 @@
     │   ├── StorageFull
     │   └── NotReady
     ├── TargetError
+    │   ├── AnswerTooLarge
     │   ├── TargetUnreachable
     │   ├── TargetBroke
     │   └── TargetRefused
@@ -157,6 +158,12 @@ class TargetUnreachable(TargetError):
     """The target could not be reached, so the call never started."""
 
     code = "target_unreachable"
+
+
+class AnswerTooLarge(TargetError):
+    """The target's answer is too long to be kept."""
+
+    code = "answer_too_large"
 
 
 class TargetBroke(TargetError):

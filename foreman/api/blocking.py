@@ -85,20 +85,23 @@ async def _queue(request: Request, desk: Desk, new: Submission) -> BaseHTTPRespo
         if outcome.repeated:
             desk.tails.close(new.job_id)
             return await _repeat(request, desk, job, stream=new.queued.stream)
-        return await Waiting(request, desk, job, desk.tails.open(job.job_id)).answer()
+        return await Waiting(request, desk, job, tail).answer()
     except ForemanError:
         desk.tails.close(new.job_id)
         raise
     except asyncio.CancelledError:
         if key is None:
             desk.cancel_for_caller(new.job_id)
+        else:
+            desk.forget_unless_accepted(new.job_id)
         raise
 
 
 async def _repeat(request: Request, desk: Desk, job: Job, *, stream: bool) -> BaseHTTPResponse | None:
     """The answer of an earlier call with the same key: what it was, or what it will be."""
-    if job.finished:
-        return await replay(desk, job, stream=stream)
+    if not desk.ledger.work.has(job.job_id):
+        # Over, if perhaps only since the moment that this view of it shows: nobody would ever close its tail again.
+        return await replay(desk, await desk.ledger.job(job.job_id) or job, stream=stream)
     return await Waiting(request, desk, job, desk.tails.open(job.job_id)).answer()
 
 

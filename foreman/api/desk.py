@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sanic import Request
 
 from foreman.clock import Clock, Micros
 from foreman.commands.ledger import Ledger
-from foreman.commands.types import CancelJob
+from foreman.commands.types import CancelJob, SubmitJobs
 from foreman.config import Settings
-from foreman.errors import Draining, ForemanError, NotReady
+from foreman.errors import Draining, ForemanError, NotReady, StorageFull
 from foreman.events.types import CancelledBy
 from foreman.projections.job import Job
 from foreman.storage.reading import Read
@@ -22,6 +22,9 @@ from foreman.tails import Tails
 from foreman.target.client import Target
 from foreman.target.inventory import Inventory, Model
 from foreman.target.residency import Residency
+
+#: How often a cancellation is tried again while the disk is full.
+FULL_DISK_PAUSE_S: Final = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,16 +104,32 @@ class Desk:
 
     def cancel_for_caller(self, job_id: str) -> None:
         """A blocking caller has left: cancel its job without keeping anybody waiting."""
-        self._errand(job_id, self.ledger.execute(CancelJob(job_id=job_id, by=CancelledBy.CALLER_LEFT)))
+        self._errand(self._cancel(job_id))
 
-    def _errand(self, job_id: str, work: Coroutine[Any, Any, object]) -> None:
-        async def run() -> None:
-            # The job was never accepted, is over, or the ledger closes: in each case nothing is left to cancel.
-            with suppress(ForemanError):
-                await work
+    def forget_unless_accepted(self, job_id: str) -> None:
+        """A caller with a key has left before it was told: if its job was not accepted, nobody closes its tail."""
+        self._errand(self._forget(job_id))
+
+    async def _cancel(self, job_id: str) -> None:
+        while True:
+            try:
+                await self.ledger.execute(CancelJob(job_id=job_id, by=CancelledBy.CALLER_LEFT))
+            except StorageFull:
+                await asyncio.sleep(FULL_DISK_PAUSE_S)  # else it would run for nobody once there is space
+                continue
+            except ForemanError:
+                pass  # it was never accepted, is over, or the ledger closes: nothing is left to cancel
+            self.tails.close(job_id)
+            return
+
+    async def _forget(self, job_id: str) -> None:
+        with suppress(ForemanError):
+            await self.ledger.execute(SubmitJobs(submissions=()))  # in line behind the caller's own
+        if not self.ledger.work.has(job_id):
             self.tails.close(job_id)
 
-        task = asyncio.create_task(run(), name="cancel for a caller that left")
+    def _errand(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="errand for a caller that left")
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
 

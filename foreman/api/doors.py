@@ -63,19 +63,27 @@ def is_allowed_origin(origin: str) -> bool:
         return False
     if scheme in APP_SCHEMES:
         return True
-    return scheme in {"http", "https"} and (urlsplit(f"//{rest}").hostname or "") in LOCAL_HOSTS
+    return scheme in {"http", "https"} and _host(rest) in LOCAL_HOSTS
 
 
 def is_local_host(host: str) -> bool:
     """Whether a Host header names this machine or its private network."""
-    name = (urlsplit(f"//{host}").hostname or "") if host else ""
-    if not name or name == "localhost" or name.endswith(LOCAL_SUFFIXES):
+    name = _host(host)
+    if not host or name == "localhost" or name.endswith(LOCAL_SUFFIXES):
         return True
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
         return False
     return address.is_loopback or address.is_private or address.is_unspecified
+
+
+def _host(place: str) -> str:
+    """The host in `host:port`; empty for what is none."""
+    try:
+        return urlsplit(f"//{place}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def allow_origin(request: Request, response: BaseHTTPResponse) -> None:

@@ -52,7 +52,7 @@ class Waiting:
                     return await self._complete()
                 if self._tail.closed or self._desk.closing:
                     return await self._without_answer()
-                if self._sent == len(run.chunks) or not self._streams:
+                if self._sent >= len(run.chunks) or not self._streams:
                     await self._wait(changed)
 
     @property

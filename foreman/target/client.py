@@ -25,7 +25,8 @@ from foreman.errors import TargetBroke, TargetError, TargetRefused, TargetUnreac
 FORWARDED: Final = ("user-agent", "accept", "content-type")
 #: Of an error text, so much goes into the log, whose events are small; a blocking caller gets the whole body.
 LONGEST_ERROR: Final = 1_000
-FAILURES: Final = (httpx.TransportError, httpx.StreamError, aiohttp.ClientError, OSError)
+#: ValueError is what the transport makes of a status line that is no UTF-8.
+FAILURES: Final = (httpx.TransportError, httpx.StreamError, aiohttp.ClientError, OSError, ValueError)
 #: Requests that change nothing, so that one which a kept connection swallowed may be sent again. (aiohttp repeats
 #: GET and HEAD by itself.)
 REPEATABLE: Final = frozenset({"/api/embed", "/api/embeddings", "/api/show"})
@@ -169,8 +170,9 @@ class Target:
 
 
 def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
-    """Of a caller's headers, those to pass on."""
-    return {name: headers[name] for name in FORWARDED if name in headers}
+    """Of a caller's headers, those to pass on, without what HTTP cannot carry though a lenient parser took it."""
+    given = ((name, headers.get(name)) for name in FORWARDED)
+    return {name: value for name, value in given if value is not None and value.isascii() and value.isprintable()}
 
 
 def refused(status: int, content_type: str, body: bytes) -> TargetRefused:

@@ -112,7 +112,8 @@ class Inventory:
 
     async def refresh(self) -> None:
         """Have one poll made now; callers that come while it is under way share it."""
-        if self._polling is None:
+        # A poll that is over may not have been put away yet; waiting for it would not wait.
+        if self._polling is None or self._polling.done():
             self._polling = asyncio.create_task(self._poll(), name="inventory poll")
             self._polling.add_done_callback(self._poll_ended)
         # A caller that leaves must not take the poll of the others with it.
@@ -135,8 +136,9 @@ class Inventory:
         if self.health.up is not False:
             await self._become_away(error)
 
-    def _poll_ended(self, _: asyncio.Task[None]) -> None:
-        self._polling = None
+    def _poll_ended(self, poll: asyncio.Task[None]) -> None:
+        if self._polling is poll:
+            self._polling = None
 
     def _pause_s(self) -> float:
         if self.health.up:
@@ -157,7 +159,7 @@ class Inventory:
             await self._become_away(f"HTTP {error.status}: {error}")
         except TargetError as error:
             await self._become_away(str(error))
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             await self._become_away(f"the target does not answer as Ollama does: {error}")
         else:
             self._failures = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ def assemble(answer: bytes) -> Completion:
     last = parts[-1]
     error = last.get("error")
     if error is not None:
-        text = error if isinstance(error, str) else orjson.dumps(error).decode()
+        text = error if isinstance(error, str) else _written(error).decode()
         return Completion(body=answer, last=last, error=text[:LONGEST_ERROR])
     if len(parts) == 1:
         return Completion(body=answer.strip(), last=last)
@@ -61,7 +62,17 @@ def assemble(answer: bytes) -> Completion:
     logprobs = _appended(parts, "logprobs")
     if logprobs:
         whole["logprobs"] = logprobs
-    return Completion(body=orjson.dumps(whole), last=last)
+    return Completion(body=_written(whole), last=last)
+
+
+def _written(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # orjson reads deeper nesting than it writes
+        try:
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        except RecursionError as error:
+            raise TargetBroke("the target's answer is nested too deeply") from error
 
 
 def _joined(target: dict[str, Any], parts: list[dict[str, Any]], text: str) -> dict[str, Any]:

@@ -7,36 +7,44 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
 from foreman import __version__
-from foreman.clock import Clock, Micros
-from foreman.commands.ledger import Ledger
+from foreman.clock import Micros
 from foreman.commands.types import Command, FailJob, FinishJob, Note, RequeueJob, StartLoading, StartWorking
-from foreman.errors import IllegalTransition, StorageFull, TargetBroke, TargetRefused, TargetUnreachable
+from foreman.errors import (
+    AnswerTooLarge,
+    ForemanError,
+    IllegalTransition,
+    RequestInvalid,
+    StorageFull,
+    TargetBroke,
+    TargetRefused,
+    TargetUnreachable,
+)
 from foreman.events.types import ModelSwapped, RequeueReason, Source
 from foreman.logs import get_logger
 from foreman.projections import contents
 from foreman.projections.contents import artifact
 from foreman.projections.job import Job
-from foreman.storage.reading import Read
-from foreman.tails import Ending, Tail, Tails
-from foreman.target.client import Target, refused
-from foreman.target.inventory import POLL_TIMEOUT_S, Inventory
+from foreman.tails import Ending, Tail
+from foreman.target.client import refused
+from foreman.target.inventory import POLL_TIMEOUT_S
 from foreman.target.names import identity_of
 from foreman.target.requests import Generation, load_body, read_generation, work_body
-from foreman.target.residency import Residency
 from foreman.worker.assemble import Completion, assemble
+from foreman.worker.bench import Bench, backoff_s
 
 log = get_logger(__name__)
 
-FIRST_BACKOFF_S: Final = 1.0
-LONGEST_BACKOFF_S: Final = 30.0
 #: Runs of a job that may cost no attempt; a load that takes the target down with it must not be tried for ever.
 MOST_FREE_RUNS: Final = 10
+#: Of those, so many may follow each other without a pause.
+FREE_OF_PAUSE: Final = 2
+#: Bytes. A target that never stops must not fill the memory; SQLite would not take four times this anyway.
+LONGEST_ANSWER: Final = 256 * 1024 * 1024
 #: How often recording an outcome is tried again while the disk is full.
 FULL_DISK_PAUSE_S: Final = 1.0
 HEADERS: Final = {
@@ -52,26 +60,6 @@ class Phase(StrEnum):
     LOADING = "loading"
     WORKING = "working"
     RECORDING = "recording"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """What a run works with."""
-
-    ledger: Ledger
-    read: Read
-    target: Target
-    inventory: Inventory
-    residency: Residency
-    tails: Tails
-    clock: Clock
-    #: Added to requests that say nothing of it, as Ollama takes it: a number of seconds or a duration.
-    keep_alive: int | str
-
-
-def backoff_s(attempt: int) -> float:
-    """Seconds to wait after attempt number `attempt` (from 1 on) has broken."""
-    return float(min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** max(0, attempt - 1)))
 
 
 class Attempt:
@@ -96,11 +84,28 @@ class Attempt:
             return  # it was cancelled and expired before it could start
         self._tail.restart(self.job.run + 1)
         try:
-            outcome = await self._attempt(read_generation(request))
+            outcome = await self._outcome(request)
             self._enter(Phase.RECORDING)
             await self._record(outcome)
         except IllegalTransition:
             return  # cancelled in the meantime: the log knows, and nothing of ours is to be added
+
+    async def _outcome(self, request: bytes) -> Command:
+        """What came of the run. One odd request or answer fails its own job and does not end the daemon."""
+        try:
+            return await self._attempt(read_generation(request))
+        except ForemanError as error:
+            if not isinstance(error, RequestInvalid):
+                raise
+            return self._unhandled(error)
+        except Exception as error:  # noqa: BLE001  (the edge of one job; what it was is in the log with its traceback)
+            return self._unhandled(error)
+
+    def _unhandled(self, error: Exception) -> Command:
+        log.error("job.unhandled", job_id=self.job.job_id, exc_info=error)
+        self._tail.end(Ending.BROKEN)
+        text = f"foreman could not handle this job: {type(error).__name__}"
+        return FailJob(job_id=self.job.job_id, error=text, code="internal")
 
     async def _kept_request(self) -> bytes | None:
         found = await contents.find(self.bench.read, self.job.job_id, contents.REQUEST)
@@ -120,7 +125,10 @@ class Attempt:
         except TargetUnreachable as error:
             self._tail.end(Ending.BROKEN)
             await self.bench.inventory.report_unreachable(str(error))
-            return RequeueJob(job_id=self.job.job_id, reason=RequeueReason.UNREACHABLE, error=str(error))
+            return self._unreached(str(error))
+        except AnswerTooLarge as error:
+            self._tail.end(Ending.BROKEN)
+            return FailJob(job_id=self.job.job_id, error=str(error), code=error.code)
         except TargetBroke as error:
             self._tail.end(Ending.BROKEN)
             return await self._broke(str(error))
@@ -140,8 +148,19 @@ class Attempt:
             # The job's own request has not been sent, so a target that went away is not held against it.
             await inventory.catch_up(POLL_TIMEOUT_S)
             if not inventory.up:
-                return RequeueJob(job_id=job.job_id, reason=RequeueReason.UNREACHABLE, error=error)
+                return self._unreached(error)
         return self._spent(error)
+
+    def _unreached(self, error: str) -> Command:
+        """It costs nothing; but polls may get through where generations do not, and that must not become a hot loop."""
+        free_runs = self.job.run - self.job.attempt
+        pause_s = backoff_s(free_runs) if free_runs > FREE_OF_PAUSE else 0.0
+        return RequeueJob(
+            job_id=self.job.job_id,
+            reason=RequeueReason.UNREACHABLE,
+            error=error,
+            not_before=Micros(self.bench.clock.now() + round(pause_s * 1_000_000)) if pause_s else None,
+        )
 
     def _spent(self, error: str) -> Command:
         """The attempt counts: another one after a pause, if there is one left."""
@@ -208,6 +227,7 @@ class Attempt:
         body = work_body(generation, bench.keep_alive, stream=None if job.source is Source.SYNC else True)
         began = bench.clock.monotonic()
         first_token_s: float | None = None
+        size = 0
         async with bench.target.generate(job.endpoint.path, body, {**HEADERS, **self._tail.headers}) as reply:
             if reply.status != HTTPStatus.OK:
                 raise refused(reply.status, reply.content_type, await reply.read())
@@ -216,33 +236,18 @@ class Attempt:
                 async for chunk in reply.chunks():
                     if first_token_s is None:
                         first_token_s = bench.clock.monotonic() - began
+                    size += len(chunk)
+                    if size > LONGEST_ANSWER:
+                        raise AnswerTooLarge(f"the target's answer is longer than {LONGEST_ANSWER:,} bytes")
                     self._tail.write(chunk)
                 bench.residency.loaded(job.load_key)
             finally:
                 if generation.releases(bench.keep_alive):
                     bench.residency.lost()
                     bench.inventory.poll_soon()
-        return self._finished(first_token_s, bench.clock.monotonic() - began)
-
-    def _finished(self, first_token_s: float | None, run_s: float) -> Command:
-        """What a complete answer amounts to. Raises TargetBroke if it is none and may be asked for again."""
-        answer, job = b"".join(self._tail.run.chunks), self.job
-        try:
-            completion = assemble(answer)
-        except TargetBroke as error:
-            if job.source is Source.ASYNC:
-                raise
-            # A blocking caller gets what the target said, as it would without foreman.
-            completion = Completion(body=answer, last={}, error=str(error))
+        outcome = finished(job, b"".join(self._tail.run.chunks), first_token_s, bench.clock.monotonic() - began)
         self._tail.end(Ending.COMPLETE)
-        if completion.error is not None:
-            return FailJob(job_id=job.job_id, error=completion.error, code="target_error")
-        artifacts = [artifact(contents.COMPLETION, contents.JSON, completion.body)]
-        if job.stream or job.source is Source.ASYNC:
-            artifacts.append(artifact(contents.STREAM, contents.NDJSON, answer))
-        return FinishJob(
-            job_id=job.job_id, metrics=completion.metrics(first_token_s, run_s), artifacts=tuple(artifacts)
-        )
+        return outcome
 
     async def _record(self, command: Command) -> None:
         """Have a command carried out, waiting for space on a full disk: what the target said must not be lost."""
@@ -256,3 +261,20 @@ class Attempt:
             else:
                 self.waits_for_space = False
                 return
+
+
+def finished(job: Job, answer: bytes, first_token_s: float | None, run_s: float) -> Command:
+    """What a complete answer amounts to. Raises TargetBroke if it is none and may be asked for again."""
+    try:
+        completion = assemble(answer)
+    except TargetBroke as error:
+        if job.source is Source.ASYNC:
+            raise
+        # A blocking caller gets what the target said, as it would without foreman.
+        completion = Completion(body=answer, last={}, error=str(error))
+    if completion.error is not None:
+        return FailJob(job_id=job.job_id, error=completion.error, code="target_error")
+    artifacts = [artifact(contents.COMPLETION, contents.JSON, completion.body)]
+    if job.stream or job.source is Source.ASYNC:
+        artifacts.append(artifact(contents.STREAM, contents.NDJSON, answer))
+    return FinishJob(job_id=job.job_id, metrics=completion.metrics(first_token_s, run_s), artifacts=tuple(artifacts))

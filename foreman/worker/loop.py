@@ -20,7 +20,8 @@ from foreman.fsm.job import State
 from foreman.logs import get_logger
 from foreman.projections.job import Job
 from foreman.worker import journal
-from foreman.worker.attempt import FULL_DISK_PAUSE_S, Attempt, Bench, Phase
+from foreman.worker.attempt import FULL_DISK_PAUSE_S, Attempt, Phase
+from foreman.worker.bench import Bench
 from foreman.worker.scheduler import Occupancy, Policy, Start, Turn, Wait, choose
 
 log = get_logger(__name__)
