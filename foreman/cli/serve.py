@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import click
@@ -40,12 +41,17 @@ class ServeCommand(click.Command):
     is_flag=True,
     help="Serve a small model of foreman's own, or the GGUF file FOREMAN_EMBEDDED_GGUF names, instead of a server.",
 )
+@click.option(
+    "--embeddings", is_flag=True, help="With --embedded: an embedding model too, 84 MB to fetch once."
+)
 @click.option("--until-stdin-closes", is_flag=True, hidden=True, help="Stop when whoever started this is gone.")
-def serve(*, embedded: bool, until_stdin_closes: bool) -> None:
+def serve(*, embedded: bool, embeddings: bool, until_stdin_closes: bool) -> None:
     """Run the daemon. Everything is set by environment variables.
 
     Example: FOREMAN_OLLAMA_URL=http://gpu-box:11434 foreman serve
     """
+    if embeddings and not embedded:
+        raise click.UsageError("--embeddings goes with --embedded; an Ollama server brings its own models")
     settings = Settings.load(os.environ)
     configure(settings.log_format, settings.log_level, settings.secrets)
     if embedded and os.environ.get("FOREMAN_OLLAMA_URL"):
@@ -53,16 +59,26 @@ def serve(*, embedded: bool, until_stdin_closes: bool) -> None:
     for unknown in unknown_variables(os.environ):
         log.warning("setting.unknown", variable=unknown.variable, hint=str(unknown))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(run(settings, embedded=embedded, tied=until_stdin_closes)))
+        sys.exit(runner.run(run(settings, Options(embedded, embeddings, until_stdin_closes))))
 
 
-async def run(settings: Settings, *, embedded: bool, tied: bool = False) -> int:
-    """Serve until SIGINT, SIGTERM or a fault; `tied`: or until stdin closes, as it does when the parent dies."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line adds to the settings."""
+
+    embedded: bool = False
+    embeddings: bool = False
+    #: Stop also when stdin closes, as it does when the parent dies.
+    tied: bool = False
+
+
+async def run(settings: Settings, options: Options) -> int:
+    """Serve until SIGINT, SIGTERM or a fault; the exit status."""
     stopping = asyncio.Event()
     _on_signals(stopping)
-    if tied:
+    if options.tied:
         _on_closed_stdin(stopping)
-    async with _target(settings, embedded=embedded) as final:
+    async with _target(settings, options) as final:
         foreman = Foreman(final)
         try:
             recovery = await foreman.start()
@@ -88,12 +104,13 @@ async def _until_over(foreman: Foreman, stopping: asyncio.Event) -> int:
 
 
 @asynccontextmanager
-async def _target(settings: Settings, *, embedded: bool) -> AsyncIterator[Settings]:
+async def _target(settings: Settings, options: Options) -> AsyncIterator[Settings]:
     """The settings to run with; with `embedded` they point at a server started here for as long as foreman runs."""
-    if not embedded:
+    if not options.embedded:
         yield settings
         return
-    async with launch() as url:
+    # An embedding model stays loaded beside the chat model, as it does with a real Ollama.
+    async with launch(embeddings=options.embeddings, max_loaded=2 if options.embeddings else 1) as url:
         yield settings.model_copy(update={"ollama_url": url})
 
 
