@@ -33,7 +33,7 @@ def listen(address: Address) -> list[socket.socket]:
     if failure is not None and (not sockets or failure.errno not in NO_SUCH_FAMILY):
         for sock in sockets:
             sock.close()
-        busy = "; another program, perhaps another foreman, has this port: stop it or set FOREMAN_ADDR"
+        busy = "; another program, perhaps another foreman, has this port: stop it, or take another"
         words = f"{failure.strerror or failure}{busy if failure.errno == errno.EADDRINUSE else ''}"
         raise ConfigError(f"cannot listen on {address}: {words}") from failure
     return sockets
