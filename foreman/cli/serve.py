@@ -41,9 +41,7 @@ class ServeCommand(click.Command):
     is_flag=True,
     help="Serve a small model of foreman's own, or the GGUF file FOREMAN_EMBEDDED_GGUF names, instead of a server.",
 )
-@click.option(
-    "--embeddings", is_flag=True, help="With --embedded: an embedding model too, 84 MB to fetch once."
-)
+@click.option("--embeddings", is_flag=True, help="With --embedded: an embedding model too, 84 MB to fetch once.")
 @click.option("--until-stdin-closes", is_flag=True, hidden=True, help="Stop when whoever started this is gone.")
 def serve(*, embedded: bool, embeddings: bool, until_stdin_closes: bool) -> None:
     """Run the daemon. Everything is set by environment variables.
