@@ -81,7 +81,7 @@ async def _at_full_length(client: aiohttp.ClientSession, url: str) -> list[Figur
 
 
 async def swaps() -> list[Figure]:
-    """60 interleaved calls for 3 models: the table of MISSION."""
+    """60 interleaved calls for 3 models: the table of the README."""
     with fake_target(models="a,b,c", load_s=0.5, token_s=0.1) as target, foreman(target) as daemon:
         async with session() as client:
             began = time.perf_counter()

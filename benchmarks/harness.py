@@ -23,7 +23,7 @@ CHAT = {"model": "a", "messages": [{"role": "user", "content": "hello"}], "strea
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One measured figure beside what it is compared with; `target` says what DESIGN asks for, in words."""
+    """One measured figure beside what it is compared with; `target` says what is to be reached, in words."""
 
     name: str
     value: float

@@ -1,4 +1,4 @@
-"""`make bench`: every figure that DESIGN names, each beside a direct call or an ideal of the same run.
+"""`make bench`: every figure that foreman is to reach, each beside a direct call or an ideal of the same run.
 
 Prints what it measures and judges nothing: figures of a shared machine are no test.
 """

@@ -23,7 +23,7 @@ from foreman.tails import Ending, Tail
 
 JOB_ID_HEADER: Final = "x-foreman-job-id"
 NDJSON: Final = "application/x-ndjson"
-#: What keeps a waiting client: every one of them skips spaces before a JSON value (ollama-wire 4.7).
+#: What keeps a waiting client: every one of them skips spaces before a JSON value (ADR 16).
 KEEPALIVE: Final = b" "
 
 

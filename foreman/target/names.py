@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-#: The options whose change makes Ollama reload a model (ollama 0.33, needsReload); DESIGN's list and one more.
+#: The options whose change makes Ollama reload a model (ollama 0.33, needsReload).
 RELOADING_OPTIONS: Final = (
     "num_ctx",
     "num_batch",
