@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
+from foreman.api.blocking import _repeat
+from foreman.errors import StorageFull
+from foreman.events.types import RequeueReason
 from foreman.fsm.job import State
 from foreman.worker import attempt
 from tests.fakes.ollama import FakeOllama
@@ -94,3 +98,44 @@ async def test_listing_asked_for_as_a_poll_ends_does_not_freeze(tmp_path):
         inventory.poll_soon()
         await asyncio.wait_for(inventory.catch_up(5), 10)
         assert inventory._listed == inventory._changes
+
+
+async def test_runs_that_cost_nothing_are_spaced_once_they_pile_up(tmp_path):
+    async with FakeOllama(["a"]) as fake, running(tmp_path, fake.url) as foreman:
+        job = (await foreman.until_finished(await foreman.submit("a", TEXT)))[0]
+        bench = foreman.foreman.worker.bench
+        pauses = []
+        for runs in (1, 3, 4, 5, 30):
+            again = attempt.Attempt(bench, replace(job, run=runs, attempt=1), swaps=False, on_change=lambda _: None)
+            before, command = bench.clock.now(), again._unreached("away")
+            assert command.reason is RequeueReason.UNREACHABLE
+            pauses.append(0 if command.not_before is None else round((command.not_before - before) / 1e6))
+        bench.tails.close(job.job_id)
+        assert pauses == [0, 0, 4, 8, 30]
+
+
+async def test_keyed_repeat_with_an_outdated_view_is_answered_at_once(tmp_path):
+    async with FakeOllama(["a"]) as fake, running(tmp_path, fake.url) as foreman:
+        (job,) = await foreman.until_finished(await foreman.submit("a", TEXT))
+        outdated = replace(job, state=State.WORKING)
+        async with asyncio.timeout(5):
+            answer = await _repeat(None, foreman.foreman.desk, outdated, stream=False)
+        assert json.loads(answer.body)["message"]["content"] == TEXT
+        assert len(foreman.foreman.tails) == 0
+
+
+async def test_stop_on_a_full_disk_is_still_an_orderly_one(tmp_path, monkeypatch):
+    async with FakeOllama(["a"]) as fake:
+        with fake.hold("a"):
+            async with running(tmp_path, fake.url) as foreman:
+                callers = [asyncio.create_task(foreman.chat("a", TEXT)) for _ in range(2)]
+                await foreman.until(lambda: len(foreman.foreman.ledger.work.queue) == 1)
+
+                async def full(statements) -> None:
+                    raise StorageFull
+
+                monkeypatch.setattr(foreman.foreman.database, "transact", full)
+                async with asyncio.timeout(15):
+                    await foreman.foreman.stop()
+                assert {task.get_name() for task in asyncio.all_tasks()}.isdisjoint({"worker", "inventory", "ledger"})
+                await asyncio.gather(*callers, return_exceptions=True)
