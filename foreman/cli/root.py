@@ -9,6 +9,7 @@ import click
 from foreman import __version__
 from foreman.cli.demo import demo
 from foreman.cli.serve import serve
+from foreman.cli.webhook_listen import webhook_listen
 from foreman.errors import ForemanError
 
 #: Exit status of a command that foreman ends with an error of its own.
@@ -37,3 +38,4 @@ def main() -> None:
 
 main.add_command(demo)
 main.add_command(serve)
+main.add_command(webhook_listen)
