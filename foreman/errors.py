@@ -4,12 +4,14 @@
 
     ForemanError
     ├── RequestInvalid
+    │   ├── AddressRefused
     │   ├── IdempotencyMismatch
     │   ├── NotPermitted
     │   ├── TooLarge
     │   └── Unauthorized
     ├── NotFound
     │   ├── ArtifactNotFound
+    │   ├── DeliveryNotFound
     │   ├── JobNotFound
     │   ├── ModelNotFound
     │   └── JobExpired
@@ -56,6 +58,13 @@ class RequestInvalid(ForemanError):
     code = "invalid_request"
 
 
+class AddressRefused(RequestInvalid):
+    """foreman does not send webhooks to this address."""
+
+    code = "address_refused"
+    hint = "FOREMAN_WEBHOOK_NETWORKS says where webhooks may go"
+
+
 class IdempotencyMismatch(RequestInvalid):
     """This Idempotency-Key was used with another request."""
 
@@ -96,6 +105,12 @@ class ArtifactNotFound(NotFound):
     """The job has no such artifact."""
 
     code = "artifact_not_found"
+
+
+class DeliveryNotFound(NotFound):
+    """The job has no such delivery."""
+
+    code = "delivery_not_found"
 
 
 class ModelNotFound(NotFound):

@@ -15,6 +15,9 @@ from urllib.parse import urlsplit
 import durationpy
 from pydantic import AllowInfNan, BeforeValidator, SecretStr
 
+from foreman.config.networks import Networks
+from foreman.signing import Signer
+
 #: Go's grammar. durationpy also takes days, weeks and text between the parts; Go, and so Ollama, does not.
 _GO_DURATION = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")
 _SIZE = re.compile(r"([0-9]+)\s*(B|KiB|MiB|GiB)?", re.IGNORECASE)
@@ -149,6 +152,14 @@ def secret(text: str) -> SecretStr | None:
     return SecretStr(text)
 
 
+def signing_secrets(text: str) -> SecretStr | None:
+    """One or several secrets that webhooks can be signed with; None if empty."""
+    if not text:
+        return None
+    Signer.of(text)
+    return SecretStr(text)
+
+
 def db_path(text: str) -> Path:
     """A file's path; `~` is the home folder."""
     if text.startswith(("file:", ":memory:")):
@@ -183,6 +194,16 @@ Share = Annotated[float, AllowInfNan(allow_inf_nan=False), Words("a number")]
 Switch = Annotated[bool, AnyCase, Words("on or off (also true or false, yes or no, 1 or 0)")]
 Secret = Annotated[
     SecretStr | None, BeforeValidator(secret), Words("visible ASCII characters without blanks, or empty", secret=True)
+]
+SigningSecrets = Annotated[
+    SecretStr | None,
+    BeforeValidator(signing_secrets),
+    Words("comma-separated secrets of visible ASCII characters without blanks, or empty", secret=True),
+]
+WebhookNetworks = Annotated[
+    Networks,
+    BeforeValidator(Networks.parse),
+    Words("lan, public, or networks such as 10.0.0.0/8 or fd00::/8, comma-separated"),
 ]
 ListenAddress = Annotated[Address, BeforeValidator(address), Words(":port (every interface), host:port or [IPv6]:port")]
 Url = Annotated[str, BeforeValidator(url), Words("an http:// or https:// address; a path is kept as a prefix")]

@@ -26,17 +26,20 @@ from foreman.config.kinds import (
     OptionalUrl,
     Secret,
     Share,
+    SigningSecrets,
     Size,
     Switch,
     Url,
+    WebhookNetworks,
 )
 from foreman.config.row import Setting
 from foreman.errors import ConfigError
+from foreman.signing import Signer
 
 PREFIX = "FOREMAN_"
 
 #: Variables that are no setting yet nobody's mistake: the Go daemon's, which may share an environment file with us.
-KNOWN_ELSEWHERE = frozenset({"FOREMAN_WEBHOOK_SECRET", "FOREMAN_EMBEDDED_GGUF"})
+KNOWN_ELSEWHERE = frozenset({"FOREMAN_EMBEDDED_GGUF"})
 
 #: Below what SQLite takes as one value (1,000,000,000 bytes).
 _LARGEST_BYTES = 512 * 1024 * 1024
@@ -189,6 +192,37 @@ class Settings(BaseModel):
         le=_LARGEST_BYTES,
     )
 
+    webhook_secret: SigningSecrets = _row(
+        "FOREMAN_WEBHOOK_SECRET",
+        "",
+        "Webhooks",
+        "What webhooks are signed with; a comma-separated list signs with each, while one replaces another; empty "
+        "signs nothing.",
+    )
+    webhook_networks: WebhookNetworks = _row(
+        "FOREMAN_WEBHOOK_NETWORKS",
+        "lan",
+        "Webhooks",
+        "Where webhooks may go: public is the public internet, lan that and private and loopback addresses; a network "
+        "opens just itself.",
+    )
+    webhook_concurrency: Count = _row(
+        "FOREMAN_WEBHOOK_CONCURRENCY",
+        "32",
+        "Webhooks",
+        "How many webhooks are being delivered at once; at most 4 of them to one receiver.",
+        ge=1,
+        le=1024,
+    )
+    webhook_timeout_s: Duration = _row(
+        "FOREMAN_WEBHOOK_TIMEOUT",
+        "10s",
+        "Webhooks",
+        "How long one attempt to deliver a webhook may take in all.",
+        ge=0.1,
+        le=60,
+    )
+
     log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = _row(
         "FOREMAN_LOG_LEVEL", "info", "Logging", "The least severe lines that are written."
     )
@@ -210,9 +244,11 @@ class Settings(BaseModel):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every secret's value, for the log to keep out of its lines."""
+        """Every secret's value, for the log to keep out of its lines; of a list also each one alone."""
         values = (getattr(self, row.attribute) for row in SETTINGS if row.secret)
-        return tuple(value.get_secret_value() for value in values if isinstance(value, SecretStr))
+        whole = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+        listed = Signer.of(self.webhook_secret.get_secret_value()).texts if self.webhook_secret else ()
+        return tuple(dict.fromkeys([*whole, *listed]))
 
 
 SETTINGS = tuple(Setting.of(attribute, field) for attribute, field in Settings.model_fields.items())

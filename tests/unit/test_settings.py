@@ -43,6 +43,8 @@ def test_an_empty_environment_gives_the_documented_defaults():
         8,
     )
     assert (settings.max_body_bytes, settings.inline_limit_bytes) == (64 << 20, 256 << 10)
+    assert (settings.webhook_secret, str(settings.webhook_networks)) == (None, "lan")
+    assert (settings.webhook_concurrency, settings.webhook_timeout_s) == (32, 10)
     assert (settings.swap_share, settings.management, settings.keep_alive) == (0.1, False, -1)
     assert (settings.log_level, settings.log_format, settings.public_url) == ("info", "text", None)
 
@@ -222,6 +224,42 @@ def test_a_share_outside_zero_to_one_is_refused(text):
     assert "a number, from 0 to 1" in fault(SWAP_SHARE=text)
 
 
+STANDARD = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def test_webhook_secrets_are_a_list_of_which_each_is_kept_out_of_the_log():
+    settings = load(WEBHOOK_SECRET=f"{STANDARD}, old-one")
+    assert settings.webhook_secret.get_secret_value() == f"{STANDARD}, old-one"
+    assert set(settings.secrets) == {f"{STANDARD}, old-one", STANDARD, "old-one"}
+
+
+@pytest.mark.parametrize("text", ["hunter2,,hunter3", "hunter2,", "whsec_hunter2", f"{STANDARD},whsec_"])
+def test_a_webhook_secret_that_cannot_sign_is_refused_without_being_shown(text):
+    message = fault(WEBHOOK_SECRET=text)
+    assert message.count("FOREMAN_WEBHOOK_SECRET=***: ") == 1
+    assert "hunter" not in message
+    assert STANDARD not in message
+
+
+@pytest.mark.parametrize("text", ["lan", "PUBLIC", "10.0.0.0/8, fd00::/8", "public,192.168.1.7"])
+def test_networks_are_read_and_written_back_alike(text):
+    assert str(load(WEBHOOK_NETWORKS=text).webhook_networks) == text
+
+
+@pytest.mark.parametrize("text", ["wan", "10.1.2.3/8", "lan,", "gpu-box"])
+def test_other_networks_are_refused_with_what_is_allowed(text):
+    assert "allowed is lan, public, or networks such as 10.0.0.0/8" in fault(WEBHOOK_NETWORKS=text)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [("CONCURRENCY", "0"), ("CONCURRENCY", "1025"), ("TIMEOUT", "99ms"), ("TIMEOUT", "61s"), ("TIMEOUT", "0")],
+)
+def test_webhook_limits_outside_their_bounds_are_refused(variable, text):
+    bounds = {"CONCURRENCY": "from 1 to 1024", "TIMEOUT": "from 100ms to 1m"}
+    assert bounds[variable] in fault(**{f"WEBHOOK_{variable}": text})
+
+
 def test_words_are_taken_in_any_case():
     settings = load(LOG_LEVEL="WARNING", LOG_FORMAT="Json", MANAGEMENT="ON")
     assert (settings.log_level, settings.log_format, settings.management) == ("warning", "json", True)
@@ -279,8 +317,8 @@ def test_a_misspelt_variable_is_named_with_the_nearest_but_not_its_value():
     ]
 
 
-def test_a_variable_of_the_go_daemon_that_has_no_meaning_yet_is_not_warned_of():
-    assert unknown_variables({"FOREMAN_WEBHOOK_SECRET": "x"}) == ()
+def test_a_variable_that_others_own_is_not_warned_of():
+    assert unknown_variables({"FOREMAN_EMBEDDED_GGUF": "x"}) == ()
 
 
 def test_an_unknown_variable_does_not_stop_the_start():
