@@ -1,7 +1,8 @@
 """The composition root: the only file that knows which concrete parts there are, and in what order they start and stop.
 
-`build` starts nothing. `start` goes storage, migrations, projections, recovery, target, worker, HTTP; `stop` is the
-reverse. Each background task has a name, and if one dies the daemon stops, says which, and recovers at the next start.
+`build` starts nothing. `start` goes storage, migrations, projections, recovery, target, webhooks, worker, HTTP; `stop`
+is the reverse. Each background task has a name, and if one dies the daemon stops, says which, and recovers at the next
+start.
 """
 
 from __future__ import annotations
@@ -9,34 +10,37 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from sanic import Sanic
 
-from foreman import __version__
 from foreman.api.desk import Desk
 from foreman.api.server import create_app
 from foreman.api.serving import HttpServer
 from foreman.clock import Clock, SystemClock
 from foreman.commands.interruption import after_interruption
 from foreman.commands.ledger import Ledger, Outcome
+from foreman.commands.recovery import Recovery, recover
 from foreman.commands.schema import MIGRATIONS
-from foreman.commands.types import CancelJob, Note
+from foreman.commands.types import Note
 from foreman.config import Settings
+from foreman.destinations import Destinations
 from foreman.errors import ConfigError, ForemanError, NotReady, StorageFull
 from foreman.events.feed import Feed
-from foreman.events.types import CancelledBy, DaemonStarted, DaemonStopped, Event, TargetDegraded, TargetRecovered
+from foreman.events.types import CancelledBy, DaemonStopped, Event, TargetDegraded, TargetRecovered
 from foreman.fsm.job import WAITING
 from foreman.logs import get_logger
-from foreman.projections.job import Job
+from foreman.signing import Signer
 from foreman.sockets import must_not_be_itself
-from foreman.storage.database import SQLITE_VERSION, Database
+from foreman.storage.database import Database
 from foreman.tails import Tails
 from foreman.target.client import Target, TargetAddress
 from foreman.target.inventory import Health, Inventory
 from foreman.target.residency import Residency
+from foreman.webhooks.dispatcher import Dispatcher, Post
+from foreman.webhooks.payload import Style
+from foreman.webhooks.sender import Sender
 from foreman.worker.bench import Bench
 from foreman.worker.embedder import Embedder
 from foreman.worker.loop import Worker
@@ -47,20 +51,14 @@ log = get_logger(__name__)
 
 #: At shutdown, how long a job that is just being submitted is waited for.
 COMMIT_WITHIN_S: Final = 2.0
+#: At shutdown, how long webhooks under way are waited for; what is cut short is made again at the next start.
+DELIVER_WITHIN_S: Final = 2.0
 
 
 class TaskDied(ForemanError):
     """A part of foreman stopped working, so all of it stops: the next start recovers from the log."""
 
     code = "task_died"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovery:
-    """What a start found unfinished."""
-
-    requeued: int
-    cancelled: int
 
 
 class Foreman:
@@ -81,6 +79,7 @@ class Foreman:
         self.inventory = Inventory(self.target, self.clock, settings.poll_interval_s)
         self.residency = Residency(self.clock)
         self.tails = Tails()
+        self.destinations = Destinations(settings.webhook_networks, settings.ollama_url)
         self.worker = Worker(
             Bench(
                 ledger=self.ledger,
@@ -99,6 +98,7 @@ class Foreman:
                 parallel=settings.parallel,
             ),
         )
+        self.dispatcher = self._dispatcher()
         self.sweeper = Sweeper(self.database, self.ledger, self.clock, settings.job_ttl_s)
         self.embedder = (
             Embedder(settings.embed_model, self.target, self.inventory, self.residency)
@@ -116,16 +116,18 @@ class Foreman:
     async def start(self) -> Recovery:
         """Bring everything up, HTTP last. Raises ForemanError; what was started by then is stopped by `stop`."""
         if self._died is not None:
-            return Recovery(requeued=0, cancelled=0)
+            return Recovery(requeued=0, cancelled=0, deliveries=0)
         self._died = asyncio.get_running_loop().create_future()
         # The database first: of two daemons with the same settings the second should learn who the first is.
         await self.database.open()
         self.http.bind(self.settings.addr)
         must_not_be_itself(self.settings.ollama_url, self.http.addresses)
+        self.destinations.listening = self.http.addresses
         unfinished = await self.ledger.restore()
         self._spawn("ledger", self.ledger.run())
-        recovery = await self._recover(unfinished)
+        recovery = await recover(self.ledger, unfinished)
         self._spawn("inventory", self.inventory.run())
+        self._spawn("webhooks", self.dispatcher.run())
         self._spawn("worker", self.worker.run())
         self._spawn("sweeper", self.sweeper.run())
         if self.embedder is not None:
@@ -150,7 +152,9 @@ class Foreman:
             if self.desk is not None:
                 self.desk.close()
             await self.http.stop()
-            for name in ("embedder", "sweeper", "worker", "inventory"):
+            if self._is_alive("webhooks"):
+                await self.dispatcher.drain(DELIVER_WITHIN_S)
+            for name in ("embedder", "sweeper", "worker", "webhooks", "inventory"):
                 await self._end(name)
             if self._is_alive("ledger"):
                 # Last of all: whoever could still write has gone.
@@ -161,27 +165,6 @@ class Foreman:
                 await asyncio.wait({ledger})
             await self.target.close()
             await self.database.close()
-
-    async def _recover(self, unfinished: list[Job]) -> Recovery:
-        """Put right what the last end left in the middle."""
-        commands = [
-            command for job in unfinished if (command := after_interruption(job, CancelledBy.RESTART)) is not None
-        ]
-        await asyncio.gather(*(self.ledger.execute(command) for command in commands))
-        cancelled = sum(isinstance(command, CancelJob) for command in commands)
-        recovery = Recovery(requeued=len(commands) - cancelled, cancelled=cancelled)
-        await self.ledger.execute(
-            Note(
-                event=DaemonStarted(
-                    foreman_version=__version__,
-                    sqlite_version=SQLITE_VERSION,
-                    waiting=len(self.ledger.work.queue),
-                    requeued=recovery.requeued,
-                    cancelled=recovery.cancelled,
-                )
-            )
-        )
-        return recovery
 
     async def _dismiss_callers(self) -> None:
         """Blocking callers whose jobs still wait will not be served any more: their jobs end here, with a 503."""
@@ -210,6 +193,7 @@ class Foreman:
             inventory=self.inventory,
             residency=self.residency,
             tails=self.tails,
+            destinations=self.destinations,
             started_at=self.clock.now(),
         )
         self.app = create_app(self.desk, name=f"foreman-{id(self):x}", local_only=self.http.is_local)
@@ -218,6 +202,19 @@ class Foreman:
         except OSError as error:
             # Somebody else bound the same address at the same time and was the first to listen.
             raise ConfigError(f"cannot listen on {self.settings.addr}: {error.strerror or error}") from error
+
+    def _dispatcher(self) -> Dispatcher:
+        settings = self.settings
+        secret = settings.webhook_secret
+        post = Post(
+            ledger=self.ledger,
+            read=self.database.read,
+            clock=self.clock,
+            sender=Sender(self.destinations, settings.webhook_timeout_s),
+            signer=Signer.of(secret.get_secret_value()) if secret else Signer(),
+            style=Style(base_url=settings.public_url or "", inline_limit_bytes=settings.inline_limit_bytes),
+        )
+        return Dispatcher(post, settings.webhook_concurrency)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)

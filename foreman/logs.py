@@ -23,8 +23,8 @@ KEYS: Final = frozenset({
     "address", "ahead", "artifact", "attempt", "backoff_s", "cancelled", "cause", "code", "count", "database",
     "delay_s", "duration_s", "endpoint", "error", "event_type", "evicts", "exc_info", "exit_code", "hint", "host",
     "job_id", "key", "load_key", "max_attempts", "method", "model", "models", "name", "path", "peer", "pid", "port",
-    "position", "reason", "request_id", "requeued", "route", "running", "signal", "size_bytes", "source", "state",
-    "status", "swapped", "target", "task", "tokens", "url", "variable", "version", "waited_s", "waiting",
+    "position", "reason", "receiver", "request_id", "requeued", "route", "running", "signal", "size_bytes", "source",
+    "state", "status", "swapped", "target", "task", "tokens", "url", "variable", "version", "waited_s", "waiting",
 })  # fmt: skip
 
 #: Loggers of libraries, and the least severe line of theirs that helps an operator. All else goes by the root.

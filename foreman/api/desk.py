@@ -14,6 +14,7 @@ from foreman.clock import Clock, Micros
 from foreman.commands.ledger import Ledger
 from foreman.commands.types import CancelJob, SubmitJobs
 from foreman.config import Settings
+from foreman.destinations import Destinations
 from foreman.errors import Draining, ForemanError, NotReady, StorageFull
 from foreman.events.types import CancelledBy
 from foreman.projections.job import Job
@@ -39,6 +40,7 @@ class Desk:
     inventory: Inventory
     residency: Residency
     tails: Tails
+    destinations: Destinations
     started_at: Micros
     draining: bool = False
     #: Embedding calls that may be at the target at once.

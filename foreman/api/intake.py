@@ -15,7 +15,7 @@ from foreman.api.desk import Desk
 from foreman.commands.ledger import Outcome
 from foreman.commands.types import Submission, SubmitJobs
 from foreman.errors import ModelNotFound, NotReady, RequestInvalid
-from foreman.events.types import Endpoint, IdempotencyKey, JobClass, JobQueued, Source
+from foreman.events.types import Endpoint, IdempotencyKey, JobClass, JobQueued, Source, Webhook
 from foreman.projections import contents
 from foreman.projections.contents import artifact
 from foreman.target.inventory import Model
@@ -34,6 +34,8 @@ class Origin:
     job_class: JobClass
     idempotency: IdempotencyKey | None = None
     retry_of: str | None = None
+    webhook: Webhook | None = None
+    webhook_secret: str | None = None
 
 
 def submission(desk: Desk, generation: Generation, model: Model, origin: Origin) -> Submission:
@@ -50,8 +52,9 @@ def submission(desk: Desk, generation: Generation, model: Model, origin: Origin)
         max_attempts=desk.settings.max_attempts,
         idempotency=origin.idempotency,
         retry_of=origin.retry_of,
+        webhook=origin.webhook,
     )
-    return Submission(job_id=str(ULID()), queued=queued, body=body)
+    return Submission(job_id=str(ULID()), queued=queued, body=body, webhook_secret=origin.webhook_secret)
 
 
 async def queue_jobs(desk: Desk, wanted: Sequence[tuple[Generation, Origin]], key: IdempotencyKey | None) -> Outcome:

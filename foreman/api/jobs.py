@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,13 +16,14 @@ from foreman.api.desk import Desk, desk_of
 from foreman.api.intake import Origin, idempotency_key, queue_jobs
 from foreman.api.query import ListQuery, WaitQuery, cursor, read_query, wanted_wait
 from foreman.api.render import event_object, job_object, json_response
-from foreman.api.submissions import read_submissions
+from foreman.api.submissions import Accepted, read_submissions
 from foreman.commands.types import CancelJob
+from foreman.destinations import parse_url
 from foreman.errors import ArtifactNotFound, IllegalTransition, JobExpired, JobNotFound, RequestInvalid
 from foreman.events import log
 from foreman.events.types import CancelledBy, Source
 from foreman.fsm.job import State
-from foreman.projections import contents, jobs
+from foreman.projections import contents, deliveries, jobs
 from foreman.projections.job import Job
 from foreman.projections.jobs import JobFilter
 from foreman.target.requests import read_generation
@@ -33,14 +36,30 @@ async def submit(request: Request) -> HTTPResponse:
     desk = desk_of(request)
     desk.must_be_open()
     specs, batch = read_submissions(request.body, request.headers.get("content-type", ""))
+    await _look_over(desk, specs)
     wanted = [
-        (generation, Origin(endpoint=spec.target, source=Source.ASYNC, job_class=spec.class_))
+        (
+            generation,
+            Origin(
+                endpoint=spec.target,
+                source=Source.ASYNC,
+                job_class=spec.class_,
+                webhook=spec.webhook,
+                webhook_secret=spec.webhook_secret,
+            ),
+        )
         for spec, generation in specs
     ]
     outcome = await queue_jobs(desk, wanted, idempotency_key(request, "jobs"))
     if not batch:
         return _accepted(request, desk, outcome.jobs[0])
     return json_response({"jobs": [_shown(request, desk, job) for job in outcome.jobs]}, status=HTTPStatus.ACCEPTED)
+
+
+async def _look_over(desk: Desk, specs: Sequence[Accepted]) -> None:
+    """Raises AddressRefused for a webhook that foreman would never send; each attempt is judged anew."""
+    urls = dict.fromkeys(spec.state_webhook_url for spec, _ in specs if spec.state_webhook_url is not None)
+    await asyncio.gather(*(desk.destinations.look_over(parse_url(url)) for url in urls))
 
 
 async def list_jobs(request: Request) -> HTTPResponse:
@@ -130,7 +149,14 @@ async def retry(request: Request, job_id: str) -> HTTPResponse:
     body = await contents.find(desk.read, job.job_id, contents.REQUEST)
     if body is None:
         raise JobExpired
-    origin = Origin(endpoint=job.endpoint, source=Source.ASYNC, job_class=job.job_class, retry_of=job.job_id)
+    origin = Origin(
+        endpoint=job.endpoint,
+        source=Source.ASYNC,
+        job_class=job.job_class,
+        retry_of=job.job_id,
+        webhook=job.webhook,
+        webhook_secret=await deliveries.secret_of(desk.read, job.job_id) if job.webhook else None,
+    )
     key = idempotency_key(request, f"retry:{job.job_id}")
     outcome = await queue_jobs(desk, [(read_generation(body.data), origin)], key)
     return _accepted(request, desk, outcome.jobs[0])

@@ -50,20 +50,36 @@ class ListQuery(BaseModel):
 
     def before(self) -> int | None:
         """The position that the page before ended with. Raises RequestInvalid."""
-        if self.cursor is None:
-            return None
-        try:
-            position = int(base64.urlsafe_b64decode(self.cursor + "=" * (-len(self.cursor) % 4)))
-        except (ValueError, binascii.Error):
-            position = -1
-        if not 0 <= position <= LARGEST_POSITION:
-            raise RequestInvalid("'cursor' must be the 'next' of an earlier page")
-        return position
+        return position_in(self.cursor)
+
+
+class DeliveriesQuery(BaseModel):
+    """`GET /deliveries`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: Literal["pending", "delivered", "dead", "gone"] | None = None
+    receiver: str | None = Field(None, min_length=1, max_length=300)
+    limit: int = Field(100, ge=1, le=1000)
+    cursor: str | None = Field(None, max_length=64)
 
 
 def cursor(position: int) -> str:
-    """What `ListQuery.before` reads; callers are not to look into it."""
+    """What `position_in` reads; callers are not to look into it."""
     return base64.urlsafe_b64encode(str(position).encode()).decode().rstrip("=")
+
+
+def position_in(given: str | None) -> int | None:
+    """The position in a cursor; None without one. Raises RequestInvalid."""
+    if given is None:
+        return None
+    try:
+        position = int(base64.urlsafe_b64decode(given + "=" * (-len(given) % 4)))
+    except (ValueError, binascii.Error):
+        position = -1
+    if not 0 <= position <= LARGEST_POSITION:
+        raise RequestInvalid("'cursor' must be the 'next' of an earlier page")
+    return position
 
 
 class WaitQuery(BaseModel):

@@ -19,7 +19,7 @@ from sanic.handlers import ErrorHandler
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse, raw
 
-from foreman.api import blocking, follow, jobs, ollama, system
+from foreman.api import blocking, deliveries, follow, jobs, ollama, system
 from foreman.api.desk import Desk, desk_of
 from foreman.api.doors import allow_origin, check_token, is_foreign
 from foreman.api.errors import JSON, REQUEST_CANCELED, error_body, error_response
@@ -35,7 +35,7 @@ NEVER_S: Final = 10 * 365 * 24 * 3600
 IDLE_S: Final = 120
 TEXT: Final = "text/plain"
 #: Where foreman answers in its own words and not in Ollama's.
-OURS: Final = ("/jobs", "/healthz")
+OURS: Final = ("/jobs", "/deliveries", "/healthz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,10 @@ ROUTES: Final = (
     Route("/jobs/<job_id:str>/events", ("GET",), jobs.events),
     Route("/jobs/<job_id:str>/stream", ("GET",), follow.stream),
     Route("/jobs/<job_id:str>/retry", ("POST",), jobs.retry),
+    Route("/jobs/<job_id:str>/deliveries", ("GET",), deliveries.of_job),
+    Route("/jobs/<job_id:str>/deliveries/redeliver", ("POST",), deliveries.redeliver_of_job),
+    Route("/deliveries", ("GET",), deliveries.list_deliveries),
+    Route("/deliveries/redeliver", ("POST",), deliveries.redeliver),
     Route("/healthz", ("GET", "HEAD"), system.healthz),
 )
 #: The methods of each path, in Ollama's order.

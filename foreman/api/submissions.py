@@ -9,23 +9,51 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from foreman.destinations import parse_url
 from foreman.errors import RequestInvalid, TooLarge
-from foreman.events.types import Endpoint, JobClass
+from foreman.events.types import Endpoint, JobClass, Webhook
+from foreman.fsm.job import State
+from foreman.signing import Signer
 from foreman.target.requests import Generation, read_generation
 
 NDJSON: Final = ("application/x-ndjson", "application/jsonl", "application/ndjson")
 #: A batch is read and written in one go, while everybody else waits: so many take some 50 ms.
 MOST_JOBS: Final = 1_000
+LONGEST_SECRET: Final = 1_024
 #: Members of a job that are foreman's and not the target's.
-OURS: Final = frozenset({"class", "endpoint"})
-#: The Go daemon's member for webhooks. Saying nothing would be worse than refusing: its caller would wait for ever.
-NOT_YET: Final = frozenset({"state_webhook_url", "webhook_events", "webhook_secret"})
+OURS: Final = frozenset({"class", "endpoint", "state_webhook_url", "webhook_events", "webhook_secret"})
+#: The states that a receiver can be told of. Removal by age is none of them.
+TOLD: Final = tuple(state.value for state in State if state not in {State.NEW, State.EXPIRED})
 
 
 def _keep_alive(value: Any) -> Any:
     # As one check and not as a union of types, of which pydantic would report each that failed.
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | str)):
         raise PydanticCustomError("keep_alive", "must be a number of seconds or a duration such as '15m'")
+    return value
+
+
+def _webhook_url(value: str | None) -> str | None:
+    if value is not None:
+        try:
+            parse_url(value)
+        except ValueError as error:
+            raise PydanticCustomError("webhook_url", "{error}", {"error": str(error)}) from error
+    return value
+
+
+def _webhook_secret(value: str | None) -> str | None:
+    if value is not None:
+        try:
+            Signer.of(value)
+        except ValueError as error:
+            raise PydanticCustomError("webhook_secret", "{error}", {"error": str(error)}) from error
+    return value
+
+
+def _webhook_events(value: list[str] | None) -> list[str] | None:
+    if value is not None and not set(value) <= set(TOLD):
+        raise PydanticCustomError("webhook_events", "may name only job states: {told}", {"told": ", ".join(TOLD)})
     return value
 
 
@@ -42,6 +70,9 @@ class JobSpec(BaseModel):
     options: dict[str, Any] | None = None
     keep_alive: Annotated[Any, AfterValidator(_keep_alive)] = None
     stream: bool | None = None
+    state_webhook_url: Annotated[str | None, AfterValidator(_webhook_url)] = None
+    webhook_events: Annotated[list[str] | None, AfterValidator(_webhook_events)] = None
+    webhook_secret: Annotated[str | None, AfterValidator(_webhook_secret)] = Field(None, max_length=LONGEST_SECRET)
 
     @property
     def target(self) -> Endpoint:
@@ -54,6 +85,14 @@ class JobSpec(BaseModel):
     def class_(self) -> JobClass:
         """Who waits for it."""
         return JobClass(self.job_class)
+
+    @property
+    def webhook(self) -> Webhook | None:
+        """Whom to tell of it."""
+        if self.state_webhook_url is None:
+            return None
+        events = None if self.webhook_events is None else tuple(dict.fromkeys(self.webhook_events))
+        return Webhook(url=self.state_webhook_url, events=events)
 
 
 Accepted = tuple[JobSpec, Generation]
@@ -117,6 +156,8 @@ def _one(item: Any, text: bytes | None, where: str) -> Accepted:
         spec = JobSpec.model_validate(item)
     except ValidationError as error:
         raise RequestInvalid(where + "; ".join(_fault(detail) for detail in error.errors())) from error
+    if spec.state_webhook_url is None and (spec.webhook_events is not None or spec.webhook_secret is not None):
+        raise RequestInvalid(f"{where}webhook_events and webhook_secret need a 'state_webhook_url'")
     if spec.target is Endpoint.CHAT and not spec.messages:
         raise RequestInvalid(f"{where}a job needs either 'messages', for a chat, or a 'prompt', to generate from")
     if spec.target is Endpoint.GENERATE and not spec.prompt:
@@ -130,8 +171,6 @@ def _one(item: Any, text: bytes | None, where: str) -> Accepted:
 
 
 def _check_names(item: dict[str, Any], where: str) -> None:
-    for name in sorted(NOT_YET.intersection(item)):
-        raise RequestInvalid(f"{where}{name} is not supported by this version; poll or long-poll the job instead")
     # The target takes `Model` for `model`, and the later one of the two; foreman would queue for one and run the other.
     odd = [name for name in item if name not in MEMBERS and name.casefold() in MEMBERS]
     if odd:

@@ -6,8 +6,9 @@ from sanic import HTTPResponse, Request
 
 from foreman import __version__
 from foreman.api.desk import desk_of
-from foreman.api.render import json_response, time
+from foreman.api.render import json_response
 from foreman.clock import seconds_between
+from foreman.projections.documents import time
 from foreman.storage.database import SQLITE_VERSION
 
 
@@ -27,6 +28,7 @@ async def healthz(request: Request) -> HTTPResponse:
                 "error": health.error or None,
             },
             "queue": {"waiting": len(work.queue), "running": len(work.running)},
+            "webhooks": {"pending": desk.ledger.outbox.pending},
             "log_position": desk.ledger.feed.position,
             "uptime_seconds": seconds_between(desk.started_at, desk.clock.now()),
             "version": __version__,

@@ -15,7 +15,8 @@ import click
 import uvloop
 
 from foreman import __version__
-from foreman.app import Foreman, Recovery
+from foreman.app import Foreman
+from foreman.commands.recovery import Recovery
 from foreman.config import Settings, settings_help, unknown_variables
 from foreman.embedded import launch
 from foreman.logs import configure, get_logger
@@ -159,5 +160,7 @@ def _say_hello(settings: Settings, foreman: Foreman, recovery: Recovery) -> None
     )
     if recovery.requeued or recovery.cancelled:
         log.info("daemon.recovered", requeued=recovery.requeued, cancelled=recovery.cancelled)
+    if recovery.deliveries:
+        log.info("webhooks.pending", count=recovery.deliveries)
     if settings.token is None and not foreman.http.is_local:
         log.warning("auth.off", address=str(settings.addr), hint="anybody who reaches it may use it: set FOREMAN_TOKEN")

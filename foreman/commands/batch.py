@@ -11,9 +11,10 @@ from foreman.commands.types import Command
 from foreman.events import log
 from foreman.events.codec import CODEC, chain_hash
 from foreman.events.types import DAEMON, Event, IdempotencyKey, JobQueued, Position, Recorded
-from foreman.projections import contents, jobs, keys
+from foreman.projections import contents, deliveries, jobs, keys
 from foreman.projections.job import Job, fold
 from foreman.projections.keys import KnownKey
+from foreman.projections.outbox import Change
 from foreman.storage.database import Statement
 
 
@@ -42,16 +43,25 @@ class Batch:
     #: Jobs whose views have changed, and those whose contents go.
     touched: set[str] = field(default_factory=set)
     emptied: set[str] = field(default_factory=set)
+    outbox: list[Change] = field(default_factory=list)
     _events: list[tuple[Any, ...]] = field(default_factory=list)
     _artifacts: list[tuple[Any, ...]] = field(default_factory=list)
     _keys: list[tuple[Any, ...]] = field(default_factory=list)
+    _secrets: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.recorded or self.outbox)
 
     def carry_out(self, command: Command) -> Outcome:
         """Judge a command and take in what it does, whole or not at all. Raises ForemanError."""
         decision = decide(command, Known(now=self.now, room=self.room, jobs=self.jobs, keys=self.keys))
         made = self._record(decision)
         self._artifacts += [contents.row(job_id, item) for job_id, item in decision.artifacts]
+        self._secrets += decision.secrets
         self.emptied.update(decision.emptied)
+        self.outbox += decision.outbox
         answer = tuple(self.jobs[job_id] for job_id in decision.answer)
         return Outcome(jobs=answer, recorded=made, repeated=decision.repeated)
 
@@ -61,6 +71,7 @@ class Batch:
         made: list[Recorded] = []
         rows: list[tuple[Any, ...]] = []
         views: dict[str, Job] = {}
+        told: list[Change] = []
         for stream, event in decision.events:
             job = views.get(stream) or self.jobs.get(stream)
             version = daemon_version + 1 if stream == DAEMON else (job.version if job else 0) + 1
@@ -71,13 +82,16 @@ class Batch:
             if stream == DAEMON:
                 daemon_version = version
             else:
-                views[stream] = fold(job, item)
+                view = views[stream] = fold(job, item)
+                if deliveries.is_told(view):
+                    told.append(deliveries.told(view))
             made.append(item)
             rows.append(log.row(item, text))
         self.position, self.hash, self.daemon_version = position, hash_, daemon_version
         self.jobs.update(views)
         self.touched.update(views)
         self.recorded += made
+        self.outbox += told
         self._events += rows
         for stream, event in decision.events:
             self._count(stream, event)
@@ -103,6 +117,8 @@ class Batch:
             Statement(jobs.UPSERT, [jobs.row(self.jobs[job_id]) for job_id in self.touched]),
             Statement(contents.INSERT, self._artifacts),
             Statement(contents.DELETE, [(job_id,) for job_id in self.emptied]),
+            Statement(deliveries.INSERT_SECRET, self._secrets),
+            *deliveries.statements(self.outbox, self.now),
             Statement(keys.INSERT, self._keys),
             Statement(keys.DELETE_SPENT, [(key,) for key in {key.key for key in expired if key is not None}]),
         ]

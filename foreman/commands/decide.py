@@ -14,12 +14,15 @@ from foreman.commands.types import (
     FailJob,
     FinishJob,
     Note,
+    RecordAttempt,
+    Redeliver,
     RequeueJob,
     StartLoading,
     StartWorking,
     SubmitJobs,
 )
 from foreman.errors import IdempotencyMismatch, JobNotFound, QueueFull
+from foreman.errors import JobExpired as Expired
 from foreman.events.types import (
     DAEMON,
     Event,
@@ -32,10 +35,12 @@ from foreman.events.types import (
     JobWorking,
     RequeueReason,
 )
-from foreman.fsm.job import allows
+from foreman.fsm.job import State, allows
 from foreman.projections.contents import Artifact
+from foreman.projections.deliveries import receiver_of
 from foreman.projections.job import Job
 from foreman.projections.keys import KnownKey
+from foreman.projections.outbox import Change, Dropped, Revived
 
 #: A job that was running at this many crashes may well be what causes them.
 MAX_INTERRUPTIONS: Final = 10
@@ -60,6 +65,9 @@ class Decision:
     events: tuple[tuple[str, Event], ...] = ()
     artifacts: tuple[tuple[str, Artifact], ...] = ()
     emptied: tuple[str, ...] = ()
+    outbox: tuple[Change, ...] = ()
+    #: Jobs with webhook secrets of their own.
+    secrets: tuple[tuple[str, str], ...] = ()
     #: Whether the answer is that of an earlier command with the same idempotency key.
     repeated: bool = False
 
@@ -88,6 +96,9 @@ def _submit(command: SubmitJobs, known: Known) -> Decision:
         answer=tuple(item.job_id for item in command.submissions),
         events=tuple((item.job_id, item.queued) for item in command.submissions),
         artifacts=tuple((item.job_id, item.body) for item in command.submissions),
+        secrets=tuple(
+            (item.job_id, item.webhook_secret) for item in command.submissions if item.webhook_secret is not None
+        ),
     )
 
 
@@ -156,7 +167,25 @@ def _expire(command: ExpireJob, job: Job, known: Known) -> Decision:
     if not allows(job.state, JobExpired):
         return Decision(answer=(job.job_id,))
     removed = (job.request.name, *(ref.name for ref in job.artifacts))
-    return Decision(answer=(job.job_id,), events=((job.job_id, JobExpired(removed=removed)),), emptied=(job.job_id,))
+    return Decision(
+        answer=(job.job_id,),
+        events=((job.job_id, JobExpired(removed=removed)),),
+        emptied=(job.job_id,),
+        outbox=(Dropped(job_id=job.job_id),) if job.webhook is not None else (),
+    )
+
+
+def _record_attempt(command: RecordAttempt, job: Job, known: Known) -> Decision:
+    return Decision(answer=(job.job_id,), outbox=(command.attempted,))
+
+
+def _redeliver(command: Redeliver, job: Job, known: Known) -> Decision:
+    if job.state is State.EXPIRED:
+        raise Expired
+    if job.webhook is None:
+        return Decision(answer=(job.job_id,))
+    revived = Revived(job_id=job.job_id, receiver=receiver_of(job.webhook.url), positions=command.positions)
+    return Decision(answer=(job.job_id,), outbox=(revived,))
 
 
 _RULES: Final[Mapping[type, Callable[[Any, Job, Known], Decision]]] = {
@@ -167,4 +196,6 @@ _RULES: Final[Mapping[type, Callable[[Any, Job, Known], Decision]]] = {
     FailJob: _fail,
     CancelJob: _cancel,
     ExpireJob: _expire,
+    RecordAttempt: _record_attempt,
+    Redeliver: _redeliver,
 }

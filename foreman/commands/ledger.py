@@ -15,10 +15,11 @@ from foreman.commands.types import Command, Note, SubmitJobs
 from foreman.errors import CommitUnknown, Draining, ForemanError, StorageFull
 from foreman.events import log
 from foreman.events.codec import GENESIS
-from foreman.events.feed import Feed
+from foreman.events.feed import OUTBOX, Feed
 from foreman.events.types import DAEMON, Position
-from foreman.projections import jobs, keys, snapshots
+from foreman.projections import deliveries, jobs, keys, snapshots
 from foreman.projections.job import Job
+from foreman.projections.outbox import Outbox
 from foreman.projections.statistics import Statistics
 from foreman.projections.work import Work
 from foreman.storage.database import Database, Statement
@@ -62,6 +63,7 @@ class Ledger:
         self.clock = clock
         self.max_queue = max_queue
         self.work = Work()
+        self.outbox = Outbox()
         self.statistics = Statistics()
         self._hash = GENESIS
         self._daemon_version = 0
@@ -80,6 +82,7 @@ class Ledger:
         self._daemon_version = (await read(log.SELECT_STREAM_VERSION, (DAEMON,)))[0][0]
         unfinished = await jobs.active(read)
         self.work = Work.of(unfinished)
+        self.outbox = Outbox.of(await deliveries.pending(read))
         self.statistics = await snapshots.statistics_now(read)
         self._snapshot_at = self.statistics.position
         return unfinished
@@ -130,7 +133,7 @@ class Ledger:
     async def _commit(self, requests: list[Request]) -> None:
         batch = await self._open_batch(requests)
         results = [_judge(batch, request.command) for request in requests]
-        if batch.recorded:
+        if not batch.is_empty:
             at = self.statistics.position
             due = at - self._snapshot_at >= SNAPSHOT_EVERY
             snapshot = [Statement(snapshots.UPSERT, [snapshots.row(self.statistics)])] if due else []
@@ -189,9 +192,13 @@ class Ledger:
         for recorded in batch.recorded:
             self.work.apply(recorded)
             self.statistics.apply(recorded)
+        for change in batch.outbox:
+            self.outbox.apply(change)
         if batch.emptied:
             self._free_pages = inf
         self.feed.publish(batch.recorded)
+        if batch.outbox:
+            self.feed.wake(OUTBOX)
 
 
 def _judge(batch: Batch, command: Command) -> Outcome | ForemanError:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from foreman.events import log
-from foreman.projections import contents, jobs, keys, snapshots
+from foreman.projections import contents, deliveries, jobs, keys, snapshots
 
-MIGRATIONS: Final[tuple[str, ...]] = (log.SCHEMA + contents.SCHEMA + jobs.SCHEMA + keys.SCHEMA + snapshots.SCHEMA,)
+MIGRATIONS: Final[tuple[str, ...]] = (
+    log.SCHEMA + contents.SCHEMA + jobs.SCHEMA + keys.SCHEMA + snapshots.SCHEMA,
+    deliveries.SCHEMA,
+)

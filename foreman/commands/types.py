@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from foreman.clock import Micros
-from foreman.events.types import CancelledBy, Event, JobQueued, RequeueReason
+from foreman.events.types import CancelledBy, Event, JobQueued, Position, RequeueReason
 from foreman.projections.contents import Artifact
 from foreman.projections.job import Metrics
+from foreman.projections.outbox import Attempted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,8 @@ class Submission:
     job_id: str
     queued: JobQueued
     body: Artifact
+    #: What its webhooks are signed with instead of the daemon's secret. Stored, but never shown or logged.
+    webhook_secret: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,22 @@ class ExpireJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordAttempt:
+    """Somebody has tried to deliver a webhook, or has decided not to."""
+
+    job_id: str
+    attempted: Attempted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redeliver:
+    """Deliver these once more, as if never tried; those that are still pending stay as they are."""
+
+    job_id: str
+    positions: tuple[Position, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """Record an event of the daemon's own."""
 
@@ -97,4 +116,4 @@ class Note:
 
 
 JobCommand = StartLoading | StartWorking | RequeueJob | FinishJob | FailJob | CancelJob | ExpireJob
-Command = SubmitJobs | JobCommand | Note
+Command = SubmitJobs | JobCommand | RecordAttempt | Redeliver | Note

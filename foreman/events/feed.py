@@ -6,8 +6,12 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from foreman.events.types import Position, Recorded
+
+#: Stands for the webhook outbox among the streams: it changes also when there is no event.
+OUTBOX: Final = "outbox"
 
 
 class Feed:
@@ -29,8 +33,12 @@ class Feed:
             for item in recorded:
                 told(item)
         for stream in {None, *(item.stream for item in recorded)}:
-            for wake in self._watchers.get(stream, ()):
-                wake.set()
+            self.wake(stream)
+
+    def wake(self, stream: str | None) -> None:
+        """Wake who watches the stream."""
+        for wake in self._watchers.get(stream, ()):
+            wake.set()
 
     @contextmanager
     def watch(self, stream: str | None = None) -> Iterator[asyncio.Event]:

@@ -29,6 +29,7 @@ BEGIN SELECT RAISE(ABORT, 'the event log is append-only'); END;
 INSERT: Final = "INSERT INTO events (position, stream, version, type, at, data, hash) VALUES (?, ?, ?, ?, ?, ?, ?)"
 SELECT_HEAD: Final = "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1"
 SELECT_STREAM_VERSION: Final = "SELECT coalesce(max(version), 0) FROM events WHERE stream = ?"
+SELECT_AT: Final = "SELECT at FROM events WHERE position = ?"
 SELECT_AFTER: Final = """
 SELECT position, stream, version, type, at, data, hash FROM events WHERE position > ? ORDER BY position LIMIT ?
 """
@@ -78,3 +79,15 @@ async def after(read: Read, position: int, limit: int) -> list[Recorded]:
 async def of_stream(read: Read, stream: str, after_version: int, limit: int) -> list[Recorded]:
     """One stream's events past `after_version`, in order."""
     return [from_row(row) for row in await read(SELECT_STREAM, (stream, after_version, limit))]
+
+
+async def position_at(read: Read, at: Micros) -> Position:
+    """The first event of that time or later; past the head if there is none. A clock that leapt back blurs it."""
+    low, high = 1, (await head(read))[0] + 1
+    while low < high:
+        middle = (low + high) // 2
+        if (await read(SELECT_AT, (middle,)))[0][0] < at:
+            low = middle + 1
+        else:
+            high = middle
+    return Position(low)

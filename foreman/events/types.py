@@ -82,6 +82,15 @@ class IdempotencyKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Whom to tell of a job's transitions. Its secret is no part of it: the log is shown, and kept for ever."""
+
+    url: str
+    #: The states of which the receiver wants to hear; None means all. A final state is always told.
+    events: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something that happened."""
 
@@ -109,6 +118,7 @@ class JobQueued(Event):
     idempotency: IdempotencyKey | None = None
     #: The job that this one repeats.
     retry_of: str | None = None
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,15 +275,8 @@ class DaemonStopped(Event):
 
 
 JOB_EVENTS: tuple[type[Event], ...] = (
-    JobQueued,
-    JobLoading,
-    JobWorking,
-    JobRequeued,
-    JobDone,
-    JobFailed,
-    JobCancelled,
-    JobExpired,
-)
+    JobQueued, JobLoading, JobWorking, JobRequeued, JobDone, JobFailed, JobCancelled, JobExpired,
+)  # fmt: skip
 DAEMON_EVENTS: tuple[type[Event], ...] = (TargetDegraded, TargetRecovered, ModelSwapped, DaemonStarted, DaemonStopped)
 
 

@@ -27,6 +27,7 @@ from foreman.events.types import (
     Recorded,
     RequeueReason,
     Source,
+    Webhook,
 )
 from foreman.fsm.job import FINISHED, State, advance
 
@@ -87,6 +88,7 @@ class Job:
     artifacts: tuple[ArtifactRef, ...] = ()
     idempotency: IdempotencyKey | None = None
     retry_of: str | None = None
+    webhook: Webhook | None = None
 
     @property
     def finished(self) -> bool:
@@ -134,6 +136,7 @@ def _queued(recorded: Recorded, event: JobQueued, state: State) -> Job:
         log_hash=recorded.hash.hex(),
         idempotency=event.idempotency,
         retry_of=event.retry_of,
+        webhook=event.webhook,
     )
 
 

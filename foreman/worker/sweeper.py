@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from foreman.clock import Clock, Micros
@@ -18,6 +19,9 @@ log = get_logger(__name__)
 #: Jobs looked up at a time; each step leaves the ledger free for others in between.
 STEP: Final = 200
 SHORTEST_PAUSE_S: Final = 60.0
+#: How long the contents of a job are kept past their time because its receiver was not told of all yet: as long as
+#: webhooks are tried again.
+GRACE_S: Final = 24 * 3600
 
 
 class Sweeper:
@@ -39,9 +43,11 @@ class Sweeper:
     async def sweep(self) -> int:
         """Expire what is due; how many jobs it was."""
         before = Micros(self._clock.now() - round(self._ttl_s * 1_000_000))
+        at_last = Micros(before - GRACE_S * 1_000_000)
         swept = 0
         try:
-            while rows := await self._database.read(jobs.SELECT_OVERDUE, (before, STEP)):
+            while rows := await self._database.read(jobs.SELECT_OVERDUE, (before, at_last, STEP)):
+                self._warn_of_untold([job_id for (job_id,) in rows])
                 await asyncio.gather(*(self._ledger.execute(ExpireJob(job_id=job_id)) for (job_id,) in rows))
                 swept += len(rows)
         except StorageFull as error:
@@ -50,3 +56,10 @@ class Sweeper:
         if swept:
             log.info("jobs.expired", count=swept)
         return swept
+
+    def _warn_of_untold(self, job_ids: Sequence[str]) -> None:
+        lanes = self._ledger.outbox.lanes
+        untold = [lanes[job_id] for job_id in job_ids if job_id in lanes]
+        for receiver in sorted({lane.receiver for lane in untold}):
+            count = sum(len(lane.pending) for lane in untold if lane.receiver == receiver)
+            log.warning("webhooks.dropped", receiver=receiver, count=count, reason="their jobs are past their time")

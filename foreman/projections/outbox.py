@@ -1,0 +1,244 @@
+"""What is still to be told to whom: the webhook outbox, in memory. Follows the `deliveries` table; decides nothing.
+
+A **lane** is one job's deliveries to its receiver that are not ended, in the order of their events; only the first of
+them may be sent. Lanes stand in line by receiver, so that one receiver's million of them cost the others nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from sortedcontainers import SortedList
+
+from foreman.clock import Micros
+from foreman.events.types import Position
+
+AT_ONCE: Final = Micros(0)
+
+
+class Status(StrEnum):
+    """Where a delivery is. `gone`: the receiver answered 410, to it or to an earlier one of the job's."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt to deliver, as it is kept for whoever asks."""
+
+    at: Micros
+    #: Microseconds from its start to its end.
+    duration: int
+    #: What was dialled, `192.0.2.7:443`; None if it did not come to that.
+    address: str | None = None
+    #: The HTTP status of the reply.
+    status: int | None = None
+    #: The beginning of the reply.
+    reply: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A change: there is an event to tell of."""
+
+    job_id: str
+    position: Position
+    version: int
+    receiver: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempted:
+    """A change: what came of an attempt, or of the decision not to make one."""
+
+    job_id: str
+    position: Position
+    attempt: Attempt | None
+    status: Status
+    #: When the next one is due, if it is pending still.
+    due: Micros = AT_ONCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revived:
+    """A change: deliveries that had ended are to be made once more."""
+
+    job_id: str
+    receiver: str
+    positions: tuple[Position, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A change: the job's contents are gone, and its deliveries with them."""
+
+    job_id: str
+
+
+Change = Told | Attempted | Revived | Dropped
+
+
+@dataclass(slots=True, order=True)
+class Pending:
+    """One delivery that has not ended."""
+
+    position: Position
+    due: Micros = field(default=AT_ONCE, compare=False)
+    #: Attempts that failed since it was last begun anew.
+    failures: int = field(default=0, compare=False)
+
+
+@dataclass(slots=True)
+class Lane:
+    """One job's deliveries that have not ended, in order."""
+
+    job_id: str
+    receiver: str
+    pending: list[Pending]
+    #: Whether somebody is at its first delivery just now.
+    taken: bool = False
+
+    @property
+    def head(self) -> Pending:
+        """The one delivery that may be sent."""
+        return self.pending[0]
+
+
+class Due(NamedTuple):
+    """A lane's place in its receiver's line."""
+
+    due: Micros
+    position: Position
+    job_id: str
+    receiver: str
+
+
+class Outbox:
+    """Every lane, and who is due when."""
+
+    def __init__(self) -> None:
+        self.lanes: dict[str, Lane] = {}
+        #: Deliveries in all lanes.
+        self.pending = 0
+        self._lines: dict[str, SortedList] = {}
+        #: The first place of each line.
+        self._first = SortedList()
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, str, Pending]]) -> Outbox:
+        """The outbox with these deliveries pending: job, receiver, delivery, in the order of their events."""
+        outbox = cls()
+        for job_id, receiver, pending in rows:
+            outbox._lane(job_id, receiver).pending.append(pending)
+            outbox.pending += 1
+        for lane in outbox.lanes.values():
+            outbox._stand(lane)
+        return outbox
+
+    def apply(self, change: Change) -> None:
+        """Take one more change into account."""
+        match change:
+            case Told(job_id=job_id, receiver=receiver, position=position):
+                self._extend(self._lane(job_id, receiver), (position,))
+            case Revived(job_id=job_id, receiver=receiver, positions=positions):
+                self._extend(self._lane(job_id, receiver), positions)
+            case Attempted():
+                self._attempted(change)
+            case Dropped(job_id=job_id):
+                lane = self.lanes.pop(job_id, None)
+                if lane is not None:
+                    self._leave(lane)
+                    self.pending -= len(lane.pending)
+
+    def take(self, now: Micros, admits: Callable[[str], bool]) -> Lane | None:
+        """Take the lane that is due longest among those whose receivers are admitted; None if there is none."""
+        place = self._next(admits)
+        if place is None or place.due > now:
+            return None
+        lane = self.lanes[place.job_id]
+        self._leave(lane)
+        lane.taken = True
+        return lane
+
+    def next_due(self, admits: Callable[[str], bool]) -> Micros | None:
+        """When the next lane of an admitted receiver is due; None if none stands in line."""
+        place = self._next(admits)
+        return None if place is None else place.due
+
+    def _next(self, admits: Callable[[str], bool]) -> Due | None:
+        place: Due
+        for place in self._first:
+            if admits(place.receiver):
+                return place
+        return None
+
+    def _lane(self, job_id: str, receiver: str) -> Lane:
+        return self.lanes.setdefault(job_id, Lane(job_id, receiver, []))
+
+    def _extend(self, lane: Lane, positions: Iterable[Position]) -> None:
+        self._leave(lane)
+        for position in positions:
+            if all(pending.position != position for pending in lane.pending):
+                insort(lane.pending, Pending(position))
+                self.pending += 1
+        self._stand(lane)
+
+    def _attempted(self, change: Attempted) -> None:
+        lane = self.lanes.get(change.job_id)
+        if lane is None:
+            return
+        self._leave(lane)
+        lane.taken = False
+        for pending in lane.pending:
+            if pending.position == change.position:
+                if change.status is Status.PENDING:
+                    pending.due = change.due
+                    pending.failures += 1
+                else:
+                    lane.pending.remove(pending)
+                    self.pending -= 1
+                break
+        self._stand(lane)
+
+    def _stand(self, lane: Lane) -> None:
+        """Put the lane in line; one without deliveries is over."""
+        if not lane.pending:
+            self.lanes.pop(lane.job_id, None)
+            return
+        if lane.taken:
+            return
+        line = self._lines.setdefault(lane.receiver, SortedList())
+        first = line[0] if line else None
+        line.add(_place(lane))
+        self._move_up(first, line)
+
+    def _leave(self, lane: Lane) -> None:
+        """Take the lane out of its line, if it stands there."""
+        line = self._lines.get(lane.receiver)
+        if lane.taken or line is None or not lane.pending:
+            return
+        first = line[0]
+        line.discard(_place(lane))
+        self._move_up(first, line)
+        if not line:
+            del self._lines[lane.receiver]
+
+    def _move_up(self, before: Due | None, line: SortedList) -> None:
+        now = line[0] if line else None
+        if now != before:
+            if before is not None:
+                self._first.remove(before)
+            if now is not None:
+                self._first.add(now)
+
+
+def _place(lane: Lane) -> Due:
+    return Due(lane.head.due, lane.head.position, lane.job_id, lane.receiver)
