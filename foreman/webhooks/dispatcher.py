@@ -11,11 +11,12 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from foreman.clock import Clock
+from foreman.clock import Clock, Micros
 from foreman.commands.ledger import Ledger
 from foreman.commands.types import RecordAttempt
 from foreman.errors import StorageFull
 from foreman.events.feed import OUTBOX
+from foreman.events.types import Webhook
 from foreman.fsm.job import State
 from foreman.logs import get_logger
 from foreman.projections import deliveries
@@ -125,9 +126,7 @@ class Dispatcher:
         if await deliveries.is_gone(post.read, job.job_id, pending.position):
             return _given_up(lane, pending)
         at, started = post.clock.now(), post.clock.monotonic()
-        version, body = await payload.body(post.read, job, pending.position, post.style)
-        headers = (await self._signer(job)).headers(deliveries.message_id(job.job_id, version), at // 1_000_000, body)
-        exchange = await post.sender.post(job.webhook.url, headers, body)
+        exchange = await self._send(job, job.webhook, pending, at)
         took_s = post.clock.monotonic() - started
         attempt = Attempt(
             at=at,
@@ -141,9 +140,17 @@ class Dispatcher:
         self._say(lane, attempted)
         return attempted
 
-    async def _signer(self, job: Job) -> Signer:
-        own = await deliveries.secret_of(self._post.read, job.job_id)
-        return self._post.signer if own is None else Signer.of(own)
+    async def _send(self, job: Job, webhook: Webhook, pending: Pending, at: Micros) -> Exchange:
+        post = self._post
+        version, body = await payload.body(post.read, job, pending.position, post.style)
+        own = await deliveries.secret_of(post.read, job.job_id)
+        try:
+            signer = post.signer if own is None else Signer.of(own)
+        except ValueError as error:
+            # It was accepted once: a rule that is stricter since must not stop the deliveries of others.
+            return Exchange(error=f"the job's webhook_secret cannot be used: {error}")
+        headers = signer.headers(deliveries.message_id(job.job_id, version), at // 1_000_000, body)
+        return await post.sender.post(webhook.url, headers, body)
 
     def _judge(self, lane: Lane, pending: Pending, exchange: Exchange, attempt: Attempt) -> Attempted:
         now = self._post.clock.now()

@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from enum import Enum, auto
 from typing import Final, TypeVar
 
 PER_RECEIVER: Final = 4
 #: A receiver whose last attempt took longer counts as slow, until one is faster.
 SLOW_S: Final = 1.0
-#: A receiver that fails so often in a row counts as failing, until it takes a delivery.
+#: A receiver that fails so often in a row counts as failing, until it takes a delivery: it is tried one by one.
 FAILING_AFTER: Final = 10
-#: How much longer a failing receiver keeps its place: refusing takes no time, and thousands that are refused as fast
-#: as they can be tried would cost everybody else the processor.
+#: How much longer it keeps its place each time. To be refused takes no time, so thousands of deliveries that are due
+#: would be tried as fast as foreman can, and everything else would wait for the processor.
 HELD_S: Final = 0.2
 #: Slow and failing receivers that are remembered; of more, the first ones are forgotten.
 REMEMBERED: Final = 10_000
 _T = TypeVar("_T")
 
 
-class Limits:
-    """Places for deliveries under way: some for each receiver, one for each that is failing.
+class Kind(Enum):
+    """What is to be expected of a receiver."""
 
-    All slow and all failing ones together have half of them.
+    GOOD = auto()
+    FAILING = auto()
+    #: Whether it also fails or not.
+    SLOW = auto()
+
+
+class Limits:
+    """Places for deliveries under way: some for each receiver, half of all for slow ones, a quarter for failing ones.
+
+    The two have places of their own, since those that hang would leave none to those that fail at once.
     """
 
     def __init__(self, limit: int) -> None:
         #: Deliveries under way.
         self.taken = 0
         self._limit = limit
-        self._of_poor = max(1, limit // 2)
-        #: Those under way to slow or failing receivers. Counted when it changes: `admits` is asked of each in line.
-        self._poor_taken = 0
+        self._most = {Kind.GOOD: limit, Kind.SLOW: max(1, limit // 2), Kind.FAILING: max(1, limit // 4)}
+        #: Counted when it changes: `admits` is asked of each receiver in line.
+        self._taken: Counter[Kind] = Counter()
         self._busy: dict[str, int] = {}
         self._slow: dict[str, None] = {}
         #: How often each has failed in a row.
@@ -37,10 +48,10 @@ class Limits:
 
     def admits(self, receiver: str) -> bool:
         """Whether one more delivery to this receiver may begin."""
-        most = 1 if self._is_failing(receiver) else PER_RECEIVER
-        if self.taken >= self._limit or self._busy.get(receiver, 0) >= most:
+        if self.taken >= self._limit or self._busy.get(receiver, 0) >= (1 if self._fails(receiver) else PER_RECEIVER):
             return False
-        return self._poor_taken < self._of_poor or not self._is_poor(receiver)
+        kind = self._kind(receiver)
+        return self._taken[kind] < self._most[kind]
 
     def enter(self, receiver: str) -> None:
         """A delivery begins."""
@@ -49,7 +60,7 @@ class Limits:
 
     def held_s(self, receiver: str) -> float:
         """How much longer a delivery that failed just now should keep its place."""
-        return HELD_S if self._is_failing(receiver) else 0.0
+        return HELD_S if self._fails(receiver) else 0.0
 
     def leave(self, receiver: str, took_s: float, *, failed: bool = False) -> None:
         """A delivery has ended after so many seconds."""
@@ -61,18 +72,22 @@ class Limits:
             _remember(self._slow, receiver, None)
         failures = self._failures.pop(receiver, 0)
         if failed:
-            _remember(self._failures, receiver, min(failures + 1, FAILING_AFTER))
+            _remember(self._failures, receiver, failures + 1)
         self._count()
 
-    def _is_failing(self, receiver: str) -> bool:
+    def _fails(self, receiver: str) -> bool:
         return self._failures.get(receiver, 0) >= FAILING_AFTER
 
-    def _is_poor(self, receiver: str) -> bool:
-        return receiver in self._slow or self._is_failing(receiver)
+    def _kind(self, receiver: str) -> Kind:
+        if receiver in self._slow:
+            return Kind.SLOW
+        return Kind.FAILING if self._fails(receiver) else Kind.GOOD
 
     def _count(self) -> None:
         self.taken = sum(self._busy.values())
-        self._poor_taken = sum(busy for receiver, busy in self._busy.items() if self._is_poor(receiver))
+        self._taken.clear()
+        for receiver, busy in self._busy.items():
+            self._taken[self._kind(receiver)] += busy
 
 
 def _remember(receivers: dict[str, _T], receiver: str, value: _T) -> None:

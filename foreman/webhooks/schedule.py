@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
@@ -31,7 +32,7 @@ def outcome(
         return Status.GONE, AT_ONCE
     if failures >= len(BACKOFF_S):
         return Status.DEAD, AT_ONCE
-    delay_s = max(BACKOFF_S[failures], min(wait_s or 0.0, LONGEST_RETRY_AFTER_S)) * (1 + JITTER * chance)
+    delay_s = max(BACKOFF_S[failures] * (1 + JITTER * chance), min(wait_s or 0.0, LONGEST_RETRY_AFTER_S))
     return Status.PENDING, Micros(now + round(delay_s * 1_000_000))
 
 
@@ -42,6 +43,7 @@ def retry_after_s(header: str | None, now: Micros) -> float | None:
         return min(float(text[:12]), LONGEST_RETRY_AFTER_S)
     try:
         at = parsedate_to_datetime(text)
-        return max(0.0, at.timestamp() - now / 1_000_000)
+        # A zone of -0000 gives a time without one, though it is UTC all the same (RFC 5322, 3.3).
+        return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now / 1_000_000)
     except (ValueError, TypeError, OverflowError):
         return None

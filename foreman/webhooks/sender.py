@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
@@ -170,6 +171,9 @@ def _words(error: BaseException) -> str:
     if isinstance(cause, aiohttp.ClientResponseError):
         # Its own words would quote the URL, which may hold a secret of the receiver's.
         return _storable(f"the reply is no HTTP that foreman reads: {' '.join(cause.message.split())}")
+    if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError | socket.gaierror) and cause.errno:
+        # Its own words for a refused connection name the address, which is on record, instead of the reason.
+        return os.strerror(cause.errno)
     if isinstance(cause, OSError) and cause.strerror:
         return _storable(cause.strerror)
     return _storable(str(cause) or type(cause).__name__)
