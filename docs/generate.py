@@ -140,7 +140,7 @@ def event_parts() -> str:
     parts = [f"### {each.__name__}\n\n{_sentence(each.__doc__)}\n" for each in enums if each is not StrEnum]
     values = [", ".join(f"`{value}`" for value in each) for each in enums if each is not StrEnum]
     words = [f"{part}\nOne of {listed}.\n" for part, listed in zip(parts, values, strict=True)]
-    objects = (types.ArtifactRef, types.IdempotencyKey)
+    objects = (types.ArtifactRef, types.IdempotencyKey, types.Webhook)
     return "\n".join(
         words + [f"### {each.__name__}\n\n{_sentence(each.__doc__)}\n\n{_fields(each)}" for each in objects]
     )
