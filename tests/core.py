@@ -42,11 +42,13 @@ from foreman.events.types import (
     Source,
     TargetDegraded,
     TargetRecovered,
+    Webhook,
 )
 from foreman.fsm.job import ACTIVE, FINISHED, RUNNING, WAITING, State
-from foreman.projections import contents, jobs
+from foreman.projections import contents, deliveries, jobs
 from foreman.projections.contents import Artifact, artifact
 from foreman.projections.job import Job, fold
+from foreman.projections.outbox import Outbox
 from foreman.projections.statistics import Statistics
 from foreman.projections.work import Work
 from foreman.storage.database import Database, Statement
@@ -67,6 +69,9 @@ QUEUED = JobQueued(
 )
 LOADING = JobLoading(attempt=1, evicts="b")
 WORKING = JobWorking(attempt=1, waited_s=0.5, swapped=False)
+#: A receiver that hears of every transition, and another that hears of the beginning and the end.
+WEBHOOK = Webhook(url="http://hooks.example/foreman?for=me")
+SELECTIVE = Webhook(url="https://other.example/", events=("queued", "done"))
 REQUEUED = JobRequeued(attempt=1, reason=RequeueReason.CONNECTION, error="it broke", not_before=Micros(9))
 DONE = JobDone(attempt=1, artifacts=(ANSWER.ref,), prompt_tokens=3, generated_tokens=5, run_s=2.0)
 FAILED = JobFailed(attempt=1, error="no such thing", code="target_refused", status=404)
@@ -88,7 +93,12 @@ HISTORIES: dict[State, tuple[Event, ...]] = {
 }
 #: One event of each type, every member set to something of its own.
 SAMPLES: tuple[Event, ...] = (
-    replace(QUEUED, idempotency=IdempotencyKey(key="jobs:k", fingerprint="f", ordinal=1), retry_of="01A"),
+    replace(
+        QUEUED,
+        idempotency=IdempotencyKey(key="jobs:k", fingerprint="f", ordinal=1),
+        retry_of="01A",
+        webhook=SELECTIVE,
+    ),
     LOADING,
     replace(WORKING, swapped=True, load_s=7.25),
     REQUEUED,
@@ -161,14 +171,19 @@ def new_id() -> str:
 
 
 def submit(
-    *job_ids: str, key: str | None = None, fingerprint: str = "f", body: Artifact = BODY, **members: Any
+    *job_ids: str,
+    key: str | None = None,
+    fingerprint: str = "f",
+    body: Artifact = BODY,
+    secret: str | None = None,
+    **members: Any,
 ) -> SubmitJobs:
     """A command to queue these jobs (one new one by default); members are those of `job.queued`."""
     new = []
     for ordinal, job_id in enumerate(job_ids or (new_id(),)):
         own = None if key is None else IdempotencyKey(key=key, fingerprint=fingerprint, ordinal=ordinal)
         queued = replace(QUEUED, request=body.ref, idempotency=own, **members)
-        new.append(Submission(job_id=job_id, queued=queued, body=body))
+        new.append(Submission(job_id=job_id, queued=queued, body=body, webhook_secret=secret))
     return SubmitJobs(submissions=tuple(new), key=key, fingerprint=fingerprint if key else "")
 
 
@@ -248,7 +263,7 @@ async def audit(core: Core) -> list[Recorded]:
         "SELECT position, stream, version, type, at, data, hash FROM events ORDER BY position"
     )
     events = [log.from_row(row) for row in rows]
-    hash_, folded, versions = GENESIS, {}, Counter()
+    hash_, folded, versions, told = GENESIS, {}, Counter(), []
     work, statistics = Work(), Statistics()
     for number, (item, (position, stream, version, type_, at, text, stored)) in enumerate(
         zip(events, rows, strict=True), 1
@@ -257,12 +272,15 @@ async def audit(core: Core) -> list[Recorded]:
         versions[stream] += 1
         assert (item.position, item.version, stored) == (number, versions[stream], hash_)
         if stream != "daemon":
-            folded[stream] = fold(folded.get(stream), item)
+            job = folded[stream] = fold(folded.get(stream), item)
+            if deliveries.is_told(job):
+                told.append((position, stream, version, deliveries.receiver_of(job.webhook.url)))
         work.apply(item)
         statistics.apply(item)
     assert core.ledger.feed.position == len(events)
     assert core.ledger.statistics == statistics
     await _audit_tables(core, events, folded)
+    await _audit_deliveries(core, [row for row in told if folded[row[1]].state is not State.EXPIRED], folded)
     _audit_work(core, work, folded)
     return events
 
@@ -301,6 +319,55 @@ async def _audit_tables(core: Core, events: list[Recorded], folded: dict[str, Jo
         assert found is not None
         assert found.ref == ref
         assert (len(found.data), hashlib.sha256(found.data).hexdigest()) == (ref.size, ref.sha256)
+
+
+async def _audit_deliveries(core: Core, told: list[tuple[int, str, int, str]], folded: dict[str, Job]) -> None:
+    """Log and table have the same to tell, nothing is kept of what has gone, and memory says what the table says."""
+    read = core.database.read
+    rows = await read("SELECT position, job_id, version, receiver FROM deliveries ORDER BY position")
+    assert rows == told
+    made = await read("SELECT position, attempts FROM deliveries WHERE attempts > 0 ORDER BY position")
+    counted = "SELECT position, count(*), min(number), max(number) FROM delivery_attempts GROUP BY position"
+    assert await read(f"{counted} ORDER BY position") == [(position, count, 1, count) for position, count in made]
+    # One that was asked for once more is pending and has ended before.
+    odd = "(status != 'pending' AND ended IS NULL) OR failures > attempts OR (due != 0 AND status != 'pending')"
+    assert await read(f"SELECT * FROM deliveries WHERE {odd}") == []
+    secretive = {job_id for (job_id,) in await read("SELECT job_id FROM webhook_secrets")}
+    assert secretive <= {job_id for job_id, job in folded.items() if job.webhook and job.state is not State.EXPIRED}
+    await audit_outbox(core)
+
+
+async def audit_outbox(core: Core) -> None:
+    """Assert that the outbox in memory is what the table makes of it, and that it is in order."""
+    real, stored = core.ledger.outbox, Outbox.of(await deliveries.pending(core.database.read))
+    assert (lanes_of(real), real.pending) == (lanes_of(stored), stored.pending)
+    assert_in_line(real)
+    assert_in_line(stored)
+
+
+def lanes_of(outbox: Outbox) -> dict[str, tuple[str, list[tuple[int, int, int]]]]:
+    """Each lane as data: its receiver, and place, due time and failures of what is pending in it."""
+    return {
+        job_id: (lane.receiver, [(item.position, item.due, item.failures) for item in lane.pending])
+        for job_id, lane in outbox.lanes.items()
+    }
+
+
+def assert_in_line(outbox: Outbox) -> None:
+    """Assert that each lane that is not taken stands in its receiver's line by its head, and none is empty."""
+    lines: dict[str, list[tuple[int, int, str, str]]] = {}
+    for job_id, lane in outbox.lanes.items():
+        positions = [item.position for item in lane.pending]
+        assert positions
+        assert positions == sorted(set(positions))
+        assert lane.job_id == job_id
+        if not lane.taken:
+            lines.setdefault(lane.receiver, []).append((lane.head.due, lane.head.position, job_id, lane.receiver))
+    assert {receiver: list(line) for receiver, line in outbox._lines.items()} == {
+        receiver: sorted(line) for receiver, line in lines.items()
+    }
+    assert list(outbox._first) == sorted(min(line) for line in lines.values())
+    assert outbox.pending == sum(len(lane.pending) for lane in outbox.lanes.values())
 
 
 def _audit_work(core: Core, work: Work, folded: dict[str, Job]) -> None:

@@ -76,7 +76,8 @@ async def redeliver_of_job(request: Request, job_id: str) -> HTTPResponse:
             raise DeliveryNotFound
     states = {Status(wanted.state)} if wanted.state else set(Status) - {Status.PENDING}
     ended = [item for item in found if item.status in states]
-    return json_response({"redelivered": await _revive(desk, ended)}, status=HTTPStatus.ACCEPTED)
+    await desk.ledger.execute(Redeliver(job_id=job.job_id, positions=tuple(item.position for item in ended)))
+    return json_response({"redelivered": len(ended)}, status=HTTPStatus.ACCEPTED)
 
 
 async def list_deliveries(request: Request) -> HTTPResponse:
@@ -121,7 +122,7 @@ async def redeliver(request: Request) -> HTTPResponse:
 
 
 async def _revive(desk: Desk, found: Iterable[Delivery]) -> int:
-    """Have these delivered once more; how many. Those of a job that has expired meanwhile are no more."""
+    """Have these delivered once more; how many. A job that has expired meanwhile has none, which stops no other."""
     positions: defaultdict[str, list[Position]] = defaultdict(list)
     for item in found:
         positions[item.job_id].append(item.position)

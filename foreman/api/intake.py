@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -15,7 +16,8 @@ from ulid import ULID
 from foreman.api.desk import Desk
 from foreman.commands.ledger import Outcome
 from foreman.commands.types import Submission, SubmitJobs
-from foreman.errors import ModelNotFound, NotReady, RequestInvalid
+from foreman.destinations import parse_url
+from foreman.errors import AddressRefused, ModelNotFound, NotReady, RequestInvalid
 from foreman.events.types import Endpoint, IdempotencyKey, JobClass, JobQueued, Source, Webhook
 from foreman.projections import contents
 from foreman.projections.contents import artifact
@@ -61,12 +63,13 @@ def submission(desk: Desk, generation: Generation, model: Model, origin: Origin)
 async def queue_jobs(desk: Desk, wanted: Sequence[tuple[Generation, Origin]], key: IdempotencyKey | None) -> Outcome:
     """Queue all of these or none, or find those that the key stands for.
 
-    Raises ModelNotFound, NotReady, QueueFull, IdempotencyMismatch, StorageFull.
+    Raises AddressRefused, ModelNotFound, NotReady, QueueFull, IdempotencyMismatch, StorageFull.
     """
     try:
+        await _look_over(desk, [origin.webhook for _, origin in wanted])
         models = await _models(desk, [generation.model or "" for generation, _ in wanted])
-    except (ModelNotFound, NotReady):
-        # A repeat is answered as it was the first time, even if its model has gone since.
+    except (AddressRefused, ModelNotFound, NotReady):
+        # A repeat is answered as it was the first time, even if its model has gone or its address is refused since.
         outcome = None if key is None else await desk.ledger.execute(_submit((), key))
         if outcome is None or not outcome.repeated:
             raise
@@ -87,13 +90,38 @@ def _submit(new: Iterable[Submission], key: IdempotencyKey | None) -> SubmitJobs
     return SubmitJobs(submissions=tuple(new), key=key.key if key else None, fingerprint=key.fingerprint if key else "")
 
 
+async def _look_over(desk: Desk, webhooks: Sequence[Webhook | None]) -> None:
+    """Raises AddressRefused for a webhook that foreman would never send. Each attempt is judged anew."""
+    first: dict[str, int] = {}
+    for index, webhook in enumerate(webhooks, start=1):
+        if webhook is not None:
+            first.setdefault(webhook.url, index)
+    refusals = await asyncio.gather(*(_refusal(desk, url) for url in first))
+    for index, refusal in zip(first.values(), refusals, strict=True):
+        if refusal is not None:
+            raise AddressRefused(f"{_numbered(index, webhooks)}{refusal}")
+
+
+async def _refusal(desk: Desk, url: str) -> str | None:
+    try:
+        await desk.destinations.look_over(parse_url(url))
+    except (AddressRefused, ValueError) as refusal:  # the URL of a job that is retried met the rules of its time
+        return str(refusal)
+    return None
+
+
+def _numbered(index: int, jobs: Sequence[object]) -> str:
+    """Which one is meant, if there are several."""
+    return f"job {index}: " if len(jobs) > 1 else ""
+
+
 async def _models(desk: Desk, names: Sequence[str]) -> list[Model]:
     found: dict[str, Model] = {}
     for index, name in enumerate(names, start=1):
         if name not in found:
             model = await desk.find_model(name)
             if model is None:
-                raise ModelNotFound(f"{f'job {index}: ' if len(names) > 1 else ''}model '{name}' not found")
+                raise ModelNotFound(f"{_numbered(index, names)}model '{name}' not found")
             found[name] = model
     return [found[name] for name in names]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
@@ -16,9 +14,8 @@ from foreman.api.desk import Desk, desk_of
 from foreman.api.intake import Origin, idempotency_key, queue_jobs
 from foreman.api.query import ListQuery, WaitQuery, cursor, read_query, wanted_wait
 from foreman.api.render import event_object, job_object, json_response
-from foreman.api.submissions import Accepted, read_submissions
+from foreman.api.submissions import read_submissions
 from foreman.commands.types import CancelJob
-from foreman.destinations import parse_url
 from foreman.errors import ArtifactNotFound, IllegalTransition, JobExpired, JobNotFound, RequestInvalid
 from foreman.events import log
 from foreman.events.types import CancelledBy, Source
@@ -36,7 +33,6 @@ async def submit(request: Request) -> HTTPResponse:
     desk = desk_of(request)
     desk.must_be_open()
     specs, batch = read_submissions(request.body, request.headers.get("content-type", ""))
-    await _look_over(desk, specs)
     wanted = [
         (
             generation,
@@ -54,12 +50,6 @@ async def submit(request: Request) -> HTTPResponse:
     if not batch:
         return _accepted(request, desk, outcome.jobs[0])
     return json_response({"jobs": [_shown(request, desk, job) for job in outcome.jobs]}, status=HTTPStatus.ACCEPTED)
-
-
-async def _look_over(desk: Desk, specs: Sequence[Accepted]) -> None:
-    """Raises AddressRefused for a webhook that foreman would never send; each attempt is judged anew."""
-    urls = dict.fromkeys(spec.state_webhook_url for spec, _ in specs if spec.state_webhook_url is not None)
-    await asyncio.gather(*(desk.destinations.look_over(parse_url(url)) for url in urls))
 
 
 async def list_jobs(request: Request) -> HTTPResponse:

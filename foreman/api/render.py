@@ -79,7 +79,7 @@ def delivery_object(delivery: Delivery, attempts: Sequence[Attempt] = ()) -> dic
         "receiver": delivery.receiver,
         "state": delivery.status,
         "next_attempt_at": documents.time(delivery.due) if pending and delivery.due else None,
-        "ended_at": documents.time(delivery.ended),
+        "ended_at": None if pending else documents.time(delivery.ended),
         "attempt_count": delivery.attempts,
         "attempts": [_attempt(attempt) for attempt in attempts],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -20,6 +21,7 @@ NDJSON: Final = ("application/x-ndjson", "application/jsonl", "application/ndjso
 #: A batch is read and written in one go, while everybody else waits: so many take some 50 ms.
 MOST_JOBS: Final = 1_000
 LONGEST_SECRET: Final = 1_024
+MOST_FAULTS: Final = 10
 #: Members of a job that are foreman's and not the target's.
 OURS: Final = frozenset({"class", "endpoint", "state_webhook_url", "webhook_events", "webhook_secret"})
 #: The states that a receiver can be told of. Removal by age is none of them.
@@ -155,7 +157,7 @@ def _one(item: Any, text: bytes | None, where: str) -> Accepted:
     try:
         spec = JobSpec.model_validate(item)
     except ValidationError as error:
-        raise RequestInvalid(where + "; ".join(_fault(detail) for detail in error.errors())) from error
+        raise RequestInvalid(where + _faults(error.errors())) from error
     if spec.state_webhook_url is None and (spec.webhook_events is not None or spec.webhook_secret is not None):
         raise RequestInvalid(f"{where}webhook_events and webhook_secret need a 'state_webhook_url'")
     if spec.target is Endpoint.CHAT and not spec.messages:
@@ -175,6 +177,12 @@ def _check_names(item: dict[str, Any], where: str) -> None:
     odd = [name for name in item if name not in MEMBERS and name.casefold() in MEMBERS]
     if odd:
         raise RequestInvalid(f"{where}members are written in lower case: {_quoted(odd)}")
+
+
+def _faults(details: Sequence[Any]) -> str:
+    """As many as a caller would read: a list may hold thousands."""
+    shown = "; ".join(_fault(detail) for detail in details[:MOST_FAULTS])
+    return shown if len(details) <= MOST_FAULTS else f"{shown}; and {len(details) - MOST_FAULTS} more"
 
 
 def _fault(detail: Any) -> str:

@@ -61,12 +61,14 @@ INSERT_ATTEMPT: Final = """
 INSERT INTO delivery_attempts (position, number, at, duration, address, status, reply, error)
 SELECT position, attempts + 1, ?2, ?3, ?4, ?5, ?6, ?7 FROM deliveries WHERE position = ?1 AND status = 'pending'
 """
+#: `ended` is never taken back: on one that is pending it says that somebody has asked for it once more.
 UPDATE: Final = """
-UPDATE deliveries SET status = ?2, due = ?3, ended = ?4, attempts = attempts + ?5, failures = failures + ?6
+UPDATE deliveries SET status = ?2, due = ?3, ended = coalesce(?4, ended),
+    attempts = attempts + ?5, failures = failures + ?6
 WHERE position = ?1 AND status = 'pending'
 """
 REVIVE: Final = """
-UPDATE deliveries SET status = 'pending', due = 0, ended = NULL, failures = 0 WHERE position = ? AND status != 'pending'
+UPDATE deliveries SET status = 'pending', due = 0, failures = 0 WHERE position = ? AND status != 'pending'
 """
 DELETE_ATTEMPTS: Final = """
 DELETE FROM delivery_attempts WHERE position IN (SELECT position FROM deliveries WHERE job_id = ?)
@@ -78,7 +80,10 @@ DELETE_SECRET: Final = "DELETE FROM webhook_secrets WHERE job_id = ?"  # noqa: S
 SELECT_PENDING: Final = """
 SELECT job_id, receiver, position, due, failures FROM deliveries WHERE status = 'pending' ORDER BY position
 """
-SELECT_GONE: Final = "SELECT 1 FROM deliveries WHERE job_id = ? AND status = 'gone' AND position < ? LIMIT 1"
+SELECT_GONE: Final = """
+SELECT 1 FROM deliveries AS own JOIN deliveries AS earlier USING (job_id)
+WHERE own.position = ? AND own.ended IS NULL AND earlier.status = 'gone' AND earlier.position < own.position LIMIT 1
+"""
 SELECT_SECRET: Final = "SELECT secret FROM webhook_secrets WHERE job_id = ?"  # noqa: S105  (a query)
 COLUMNS: Final = "position, job_id, version, receiver, status, attempts, due, ended"
 SELECT_ATTEMPTS: Final = """
@@ -199,9 +204,9 @@ async def pending(read: Read) -> list[tuple[str, str, Pending]]:
     return [(job_id, receiver, Pending(position, due, failures)) for job_id, receiver, position, due, failures in rows]
 
 
-async def is_gone(read: Read, job_id: str, position: Position) -> bool:
-    """Whether the receiver has answered an earlier delivery of the job's with 410."""
-    return bool(await read(SELECT_GONE, (job_id, position)))
+async def is_gone(read: Read, position: Position) -> bool:
+    """Whether the receiver has answered an earlier delivery of the job's with 410, and nobody asked for this one."""
+    return bool(await read(SELECT_GONE, (position,)))
 
 
 async def secret_of(read: Read, job_id: str) -> str | None:

@@ -123,7 +123,7 @@ class Dispatcher:
         job = await post.ledger.job(lane.job_id)
         if job is None or job.webhook is None or job.state is State.EXPIRED:
             return _given_up(lane, pending)
-        if await deliveries.is_gone(post.read, job.job_id, pending.position):
+        if await deliveries.is_gone(post.read, pending.position):
             return _given_up(lane, pending)
         at, started = post.clock.now(), post.clock.monotonic()
         exchange = await self._send(job, job.webhook, pending, at)

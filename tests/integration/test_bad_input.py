@@ -47,6 +47,10 @@ def assert_refused(answer: httpx.Response, status: int, code: str, *named: str) 
         assert words in body["error"]
 
 
+def with_webhook(url: object = "http://x/", **members: object) -> bytes:
+    return json.dumps({"model": "a", "prompt": "x", "state_webhook_url": url, **members}).encode()
+
+
 BODIES = {
     "empty": (b"", "empty"),
     "blank": (b" \n ", "empty"),
@@ -85,8 +89,13 @@ BODIES = {
     "unknown endpoint": (b'{"model":"a","prompt":"x","endpoint":"embed"}', "'endpoint'"),
     "unknown class": (b'{"model":"a","prompt":"x","class":"vip"}', "'class'"),
     "class in capitals": (b'{"model":"a","prompt":"x","Class":"batch"}', "lower case: 'Class'"),
-    "webhook": (b'{"model":"a","prompt":"x","state_webhook_url":"http://x/"}', "state_webhook_url is not supported"),
-    "no webhook": (b'{"model":"a","prompt":"x","state_webhook_url":null}', "state_webhook_url is not supported"),
+    "webhook to nowhere": (with_webhook("ftp://x/"), "'state_webhook_url': it must begin with http"),
+    "webhook of the wrong type": (with_webhook(["http://x/"]), "'state_webhook_url': Input should be a valid string"),
+    "webhook with a password": (with_webhook("http://me:pw@x/"), "'state_webhook_url': it must have no user"),
+    "webhook without an end": (with_webhook("http://x/" + "x" * 3_000), "must not be longer than 2,048"),
+    "webhook of no state": (with_webhook(webhook_events=["ready"]), "'webhook_events': may name only job states"),
+    "webhook without a place": (with_webhook(None, webhook_events=["done"]), "need a 'state_webhook_url'"),
+    "webhook with a bad secret": (with_webhook(webhook_secret="whsec_x"), "'webhook_secret': what follows whsec_ must"),
     "many faults": (b'{"model":7,"class":"vip","stream":3}', "'class'"),
 }  # fmt: skip
 

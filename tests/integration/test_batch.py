@@ -56,7 +56,8 @@ async def test_batch_of_one_is_answered_as_a_batch(tmp_path, form):
         ({"model": "a"}, 400, "job 2: a job needs either 'messages'"),
         ({"messages": [{}]}, 400, "job 2: 'model' is missing"),
         ("text", 400, "job 2: a job must be a JSON object"),
-        (chat(state_webhook_url="http://127.0.0.1/"), 400, "job 2: state_webhook_url is not supported"),
+        (chat(state_webhook_url="ftp://x/"), 400, "job 2: 'state_webhook_url': it must begin"),
+        (chat(state_webhook_url="http://169.254.169.254/"), 400, "job 2: webhooks are not sent to 169.254.169.254"),
     ],
 )
 async def test_one_bad_job_refuses_the_batch_by_its_number(tmp_path, form, bad, status, named):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 
+import httpx
 import pytest
 
 from foreman.commands.types import ExpireJob
 from foreman.fsm.job import State
+from foreman.projections import deliveries
 from tests.fakes.ollama import FakeOllama
+from tests.fakes.receiver import Receiver
 from tests.kit import PATIENCE_S, Running, running
 from tests.shim import plugged
 
@@ -29,7 +33,8 @@ async def test_accepted_job_says_what_it_is_and_where_to_look(tmp_path):
             assert answer.headers["content-type"] == "application/json"
             url = f"{foreman.url}/jobs/{job['job_id']}"
             assert answer.headers["location"] == url
-            assert job["urls"] == {"get": url, "events": f"{url}/events", "stream": f"{url}/stream"}
+            parts = {name: f"{url}/{name}" for name in ("events", "stream", "deliveries")}
+            assert job["urls"] == {"get": url, **parts}
             expected = {"state": "queued", "model": "a", "endpoint": "chat", "class": "batch", "source": "async"}
             assert {name: job[name] for name in expected} == expected
             assert (job["attempt"], job["artifacts"]) == (0, [])
@@ -332,6 +337,74 @@ async def test_expired_job_cannot_be_done_again(tmp_path):
         await foreman.foreman.ledger.execute(ExpireJob(job_id=job_id))
         answer = await foreman.client.post(f"/jobs/{job_id}/retry")
         assert (answer.status_code, answer.json()["code"]) == (410, "job_expired")
+
+
+# Webhooks
+
+#: What no answer may quote.
+SECRET = "s3cret-that-nobody-may-read"
+
+
+async def test_job_shows_its_webhook_and_never_its_secret(tmp_path):
+    async with FakeOllama(models=["a"]) as fake, Receiver() as receiver, running(tmp_path, fake.url) as foreman:
+        webhook = {"state_webhook_url": receiver.url, "webhook_events": ["done", "done"], "webhook_secret": SECRET}
+        answers = [await foreman.client.post("/jobs", json=chat(**webhook))]
+        job_id = answers[0].json()["job_id"]
+        await foreman.until_finished(job_id)
+        await receiver.wait_for(1)
+        paths = (f"/jobs/{job_id}", "/jobs", f"/jobs/{job_id}/events", f"/jobs/{job_id}/deliveries", "/deliveries")
+        answers += [await foreman.client.get(path) for path in paths]
+        assert answers[1].json()["webhook"] == {"url": receiver.url, "events": ["done"]}
+        assert not any(SECRET in answer.text for answer in answers)
+        assert await deliveries.secret_of(foreman.foreman.database.read, job_id) == SECRET
+        assert json.loads(fake.calls_of()[0].body).keys().isdisjoint(webhook)
+
+
+@pytest.mark.parametrize(
+    ("networks", "url"),
+    [("lan", "http://169.254.169.254/latest/"), ("public", "http://127.0.0.1:9/"), ("public", "http://[::1]:9/"),
+     ("lan", "{foreman}/jobs"), ("lan", "{fake}/api/pull")],
+)  # fmt: skip
+async def test_webhook_that_foreman_would_never_send_is_refused_and_queues_nothing(tmp_path, networks, url):
+    async with FakeOllama(models=["a"]) as fake, running(tmp_path, fake.url, webhook_networks=networks) as foreman:
+        bad = chat(state_webhook_url=url.format(foreman=foreman.url, fake=fake.url), webhook_secret=SECRET)
+        for body in (bad, [chat(), bad]):
+            answer = await foreman.client.post("/jobs", json=body)
+            assert (answer.status_code, answer.json()["code"]) == (400, "address_refused"), answer.text
+            assert "FOREMAN_WEBHOOK_NETWORKS" in answer.json()["hint"]
+            assert SECRET not in answer.text
+        assert (await foreman.client.get("/jobs")).json()["jobs"] == []
+        assert await foreman.foreman.database.read("SELECT * FROM deliveries") == []
+        assert await foreman.foreman.database.read("SELECT * FROM webhook_secrets") == []
+
+
+async def test_repeat_with_the_same_key_tells_nobody_anew(tmp_path):
+    async with FakeOllama(models=["a"]) as fake, Receiver() as receiver, running(tmp_path, fake.url) as foreman:
+
+        async def send(url: str, secret: str) -> httpx.Response:
+            body = chat(state_webhook_url=url, webhook_secret=secret)
+            return await foreman.client.post("/jobs", json=body, headers={"idempotency-key": "k"})
+
+        first, second = [(await send(receiver.url, secret)).json()["job_id"] for secret in (SECRET, "another")]
+        assert first == second
+        assert (await send(f"{receiver.url}/other", SECRET)).status_code == 422
+        await foreman.until_finished(first)
+        told = await foreman.foreman.database.read("SELECT job_id, version FROM deliveries ORDER BY position")
+        assert told == [(first, version) for version in range(1, len(await foreman.events(first)) + 1)]
+        assert await foreman.foreman.database.read("SELECT * FROM webhook_secrets") == [(first, SECRET)]
+
+
+async def test_job_that_is_done_again_tells_the_same_receiver_of_the_same_with_the_same_secret(tmp_path):
+    async with FakeOllama(models=["a"]) as fake, Receiver() as receiver, running(tmp_path, fake.url) as foreman:
+        webhook = {"state_webhook_url": receiver.url, "webhook_events": ["working"], "webhook_secret": SECRET}
+        old = await foreman.submit("a", **webhook)
+        await foreman.until_finished(old)
+        new = (await foreman.client.post(f"/jobs/{old}/retry")).json()
+        await foreman.until_finished(new["job_id"])
+        assert new["webhook"] == {"url": receiver.url, "events": ["working"]}
+        assert await deliveries.secret_of(foreman.foreman.database.read, new["job_id"]) == SECRET
+        await receiver.wait_for(4)
+        assert [state for _, state in receiver.first_arrivals(new["job_id"])] == ["working", "done"]
 
 
 # Through the pytest-sanic plugin's own client

@@ -104,6 +104,23 @@ async def test_gone_ends_the_jobs_lane_and_nobody_elses(tmp_path):
         assert [arrival.event for arrival in receiver.arrivals if arrival.event[0] == job_id] == [(job_id, 1)]
 
 
+async def test_one_that_is_gone_is_made_once_somebody_asks_for_it(tmp_path):
+    async with held(tmp_path) as (clock, receiver, foreman):
+        receiver.behave(gone())
+        job_id = await foreman.submit("a", state_webhook_url=receiver.url)
+        await foreman.client.delete(f"/jobs/{job_id}")
+        await settled(foreman)
+        assert [item["state"] for item in await on_record(foreman, job_id)] == ["gone", "gone"]
+        receiver.behave(answer(500))
+        answered = await foreman.client.post(f"/jobs/{job_id}/deliveries/redeliver", json={"id": f"{job_id}-2"})
+        assert answered.json() == {"redelivered": 1}
+        await failed(foreman, job_id)
+        await wait_until_due(clock, foreman, job_id)
+        await settled(foreman)
+        assert [item["state"] for item in await on_record(foreman, job_id)] == ["gone", "delivered"]
+        assert [arrival.id for arrival in receiver.arrivals] == [f"{job_id}-1", f"{job_id}-2", f"{job_id}-2"]
+
+
 async def test_a_redirect_is_not_followed_and_shows_where_it_led(tmp_path):
     async with held(tmp_path) as (clock, receiver, foreman), Receiver() as other:
         places = ("http://169.254.169.254/latest/meta-data/", other.url, "/elsewhere")

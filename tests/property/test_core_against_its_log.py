@@ -45,7 +45,7 @@ from foreman.projections.contents import artifact
 from foreman.projections.job import Metrics
 from foreman.projections.queue import Waiting
 from foreman.worker.scheduler import Occupancy, Policy, Start, Turn, choose
-from tests.core import Core, HandClock, audit, new_id, open_core, submit
+from tests.core import SELECTIVE, WEBHOOK, Core, HandClock, audit, new_id, open_core, submit
 
 POLICY = Policy(max_wait_interactive_s=15, max_wait_batch_s=60, swap_share=0.3, parallel=4)
 STARTED = DaemonStarted(foreman_version="1", sqlite_version="3", waiting=0, requeued=0, cancelled=0)
@@ -146,10 +146,11 @@ class CoreMachine(RuleBasedStateMachine):
         fingerprint=st.sampled_from("fg"),
         job_class=st.sampled_from(JobClass),
         source=st.sampled_from(Source),
+        webhook=st.sampled_from([None, WEBHOOK, SELECTIVE]),
     )
-    def submit_jobs(self, count, model, key, fingerprint, job_class, source) -> None:
+    def submit_jobs(self, count, model, key, fingerprint, job_class, source, webhook) -> None:
         ids = [new_id() for _ in range(count)]
-        members = {"model": model, "load_key": model, "job_class": job_class, "source": source}
+        members = {"model": model, "load_key": model, "job_class": job_class, "source": source, "webhook": webhook}
         self.do(submit(*ids, key=key, fingerprint=fingerprint, **members))
 
     @rule(model=MODELS, number=PICKS)

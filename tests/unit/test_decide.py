@@ -15,11 +15,14 @@ from foreman.commands.types import (
     FailJob,
     FinishJob,
     Note,
+    RecordAttempt,
+    Redeliver,
     RequeueJob,
     StartLoading,
     StartWorking,
 )
 from foreman.errors import IdempotencyMismatch, IllegalTransition, JobNotFound, QueueFull
+from foreman.errors import JobExpired as Expired
 from foreman.events.codec import GENESIS
 from foreman.events.types import (
     CancelledBy,
@@ -36,21 +39,26 @@ from foreman.events.types import (
 from foreman.fsm.job import State, allows
 from foreman.projections.job import Job, Metrics
 from foreman.projections.keys import KnownKey
+from foreman.projections.outbox import Attempt, Attempted, Dropped, Revived, Status, Told
 from tests.core import (
     ANSWER,
     BODY,
+    CANCELLED,
     DEGRADED,
     DONE,
     HISTORIES,
     LOADING,
     QUEUED,
     REQUEUED,
+    SELECTIVE,
     STREAM,
+    WEBHOOK,
     WORKING,
     job_after,
     submit,
 )
 
+CALLER = CancelledBy.CALLER_LEFT
 CONNECTION, UNREACHABLE, INTERRUPTED = RequeueReason.CONNECTION, RequeueReason.UNREACHABLE, RequeueReason.INTERRUPTED
 NOW = Micros(10_000_000)
 
@@ -66,6 +74,15 @@ COMMANDS = {
     CancelJob(job_id="J", by=CancelledBy.API): JobCancelled,
     ExpireJob(job_id="J"): JobExpired,
 }
+ATTEMPTED = Attempted(
+    job_id="J", position=Position(1), attempt=Attempt(at=NOW, duration=5, status=200), status=Status.DELIVERED
+)
+#: Commands about a job's deliveries, which make no event.
+ABOUT_DELIVERIES = (
+    RecordAttempt(job_id="J", attempted=ATTEMPTED),
+    Redeliver(job_id="J", positions=(Position(1), Position(2))),
+)
+TOLD = replace(QUEUED, webhook=WEBHOOK)
 #: Those that ask for nothing if it is too late, instead of being refused.
 LENIENT = (CancelJob, ExpireJob)
 
@@ -107,14 +124,14 @@ def test_command_is_carried_out_or_refused_as_the_table_says(state, command, eve
         assert (batch.position, batch.recorded, batch.touched) == (50, [], set())
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
+@pytest.mark.parametrize("command", [*COMMANDS, *ABOUT_DELIVERIES], ids=lambda command: type(command).__name__)
 def test_command_about_an_unknown_job_says_so(command):
     with pytest.raises(JobNotFound, match="there is no job J"):
         when(command)
 
 
 def test_every_command_about_a_job_is_tested_here():
-    assert {type(command) for command in COMMANDS} == set(_RULES)
+    assert {type(command) for command in (*COMMANDS, *ABOUT_DELIVERIES)} == set(_RULES)
 
 
 def test_note_records_an_event_of_the_daemons_own():
@@ -256,3 +273,76 @@ def test_batch_with_one_id_twice_is_refused_whole():
     with pytest.raises(IllegalTransition):
         batch.carry_out(submit("A", "B", "A"))
     assert (batch.position, batch.jobs, batch.keys, batch.room) == (50, {}, {}, 9)
+
+
+def told_by(job: Job | None, *commands) -> list[tuple[int, str]]:
+    """Version and receiver of every event that these commands make somebody hear of."""
+    batch = batch_with(job)
+    for command in commands:
+        batch.carry_out(command)
+    return [(change.version, change.receiver) for change in batch.outbox if isinstance(change, Told)]
+
+
+def test_every_event_of_a_job_with_a_webhook_is_told_in_its_order():
+    commands = [StartLoading(job_id="A", evicts=None), StartWorking(job_id="A"), CancelJob(job_id="A", by=CALLER)]
+    assert told_by(None, submit("A", webhook=WEBHOOK), *commands) == [
+        (version, "hooks.example:80") for version in (1, 2, 3, 4)
+    ]
+    assert told_by(None, submit("A"), *commands) == []
+
+
+def test_receiver_that_chose_states_hears_of_those_and_of_the_last_one_in_any_case():
+    commands = [StartLoading(job_id="A", evicts=None), StartWorking(job_id="A"), CancelJob(job_id="A", by=CALLER)]
+    assert told_by(None, submit("A", webhook=SELECTIVE), *commands) == [
+        (1, "other.example:443"),
+        (4, "other.example:443"),
+    ]
+    silent = replace(SELECTIVE, events=())
+    assert told_by(None, submit("A", webhook=silent), *commands) == [(4, "other.example:443")]
+
+
+def test_removal_by_age_is_told_nobody_and_takes_the_deliveries_along():
+    batch = batch_with(job_after(TOLD, CANCELLED))
+    batch.carry_out(ExpireJob(job_id="J"))
+    assert batch.outbox == [Dropped(job_id="J")]
+    assert when(ExpireJob(job_id="J"), QUEUED, CANCELLED).outbox == ()
+
+
+def test_refused_command_tells_nobody():
+    batch = batch_with(job_after(TOLD, CANCELLED))
+    with pytest.raises(IllegalTransition):
+        batch.carry_out(StartWorking(job_id="J"))
+    assert batch.outbox == []
+    assert batch.is_empty
+
+
+def test_secret_of_a_job_is_kept_apart_from_its_event():
+    decision = decide(submit("A", webhook=WEBHOOK, secret="k3y"), known())
+    assert decision.secrets == (("A", "k3y"),)
+    assert "k3y" not in repr(decision.events)
+    assert decide(submit("A", webhook=WEBHOOK), known()).secrets == ()
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.NEW])
+def test_attempt_is_recorded_whatever_has_become_of_the_job(state):
+    first, *later = HISTORIES[state]
+    decision = when(RecordAttempt(job_id="J", attempted=ATTEMPTED), replace(first, webhook=WEBHOOK), *later)
+    assert (decision.answer, decision.events, decision.outbox) == (("J",), (), (ATTEMPTED,))
+
+
+def test_redelivery_is_begun_anew_for_the_jobs_receiver():
+    decision = when(Redeliver(job_id="J", positions=(Position(1), Position(3))), TOLD, WORKING, DONE)
+    assert (decision.answer, decision.events) == (("J",), ())
+    assert decision.outbox == (Revived(job_id="J", receiver="hooks.example:80", positions=(1, 3)),)
+
+
+def test_job_that_tells_nobody_has_nothing_to_deliver_again():
+    decision = when(Redeliver(job_id="J", positions=(Position(1),)), QUEUED, CANCELLED)
+    assert (decision.answer, decision.outbox) == (("J",), ())
+
+
+@pytest.mark.parametrize("webhook", [WEBHOOK, None], ids=["with a webhook", "without"])
+def test_expired_job_has_nothing_left_to_deliver_again(webhook):
+    first, *later = HISTORIES[State.EXPIRED]
+    with pytest.raises(Expired):
+        when(Redeliver(job_id="J", positions=(Position(1),)), replace(first, webhook=webhook), *later)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foreman.events.feed import Feed
+from foreman.events.feed import OUTBOX, Feed
 from tests.core import DEGRADED, QUEUED, WORKING, recorded
 
 
@@ -44,3 +44,13 @@ def test_watcher_that_has_left_is_woken_no_more_and_leaves_nothing_behind():
         feed.publish(recorded(QUEUED))
         assert (stays.is_set(), leaves.is_set()) == (True, False)
     assert not feed._watchers
+
+
+def test_outbox_wakes_its_consumer_alone_and_without_an_event():
+    feed = Feed()
+    with feed.watch(OUTBOX) as consumer, feed.watch() as everybody:
+        feed.publish(recorded(QUEUED))
+        assert (consumer.is_set(), everybody.is_set()) == (False, True)
+        everybody.clear()
+        feed.wake(OUTBOX)
+        assert (consumer.is_set(), everybody.is_set()) == (True, False)

@@ -21,6 +21,7 @@ from tests.core import (
     LOADING,
     QUEUED,
     REQUEUED,
+    SELECTIVE,
     WORKING,
     job_after,
     recorded,
@@ -118,3 +119,8 @@ def test_history_that_does_not_begin_at_its_beginning_is_refused():
         fold(None, replace(first, version=2))
     with pytest.raises(IllegalTransition):
         fold(None, second)
+
+
+def test_webhook_stays_with_the_job_to_its_end():
+    assert job_after(replace(QUEUED, webhook=SELECTIVE), WORKING, DONE, EXPIRED).webhook == SELECTIVE
+    assert job_after(QUEUED).webhook is None

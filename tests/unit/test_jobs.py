@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from foreman.clock import Micros
-from foreman.commands.types import CancelJob, ExpireJob, StartWorking
-from foreman.events.types import CancelledBy, Endpoint, JobClass, Source
+from foreman.commands.types import CancelJob, ExpireJob, RecordAttempt, StartWorking
+from foreman.events.types import CancelledBy, Endpoint, JobClass, Position, Source
 from foreman.fsm.job import State
 from foreman.projections import jobs
 from foreman.projections.jobs import JobFilter
-from tests.core import HISTORIES, SAMPLES, job_after, opened, submit
+from foreman.projections.outbox import Attempted, Status
+from tests.core import HISTORIES, SAMPLES, SELECTIVE, job_after, opened, submit
 
 INTERACTIVE = {
     "model": "b",
@@ -82,6 +83,12 @@ async def test_jobs_are_found_by_id_and_unknown_ones_are_none(tmp_path):
         assert sorted(job.job_id for job in found) == ["A", "B"]
 
 
+async def overdue_jobs(core, before: int, at_last: int, limit: int = 10) -> str:
+    """The jobs that ended before that time; with deliveries pending, those that ended before the other."""
+    rows = await core.database.read(jobs.SELECT_OVERDUE, (before, at_last, limit))
+    return "".join(job_id for (job_id,) in rows)
+
+
 async def test_jobs_are_due_for_removal_by_the_time_they_ended_and_once(tmp_path):
     async with opened(tmp_path) as core:
         await core.do(submit("A"), submit("B"), submit("C"))
@@ -90,10 +97,24 @@ async def test_jobs_are_due_for_removal_by_the_time_they_ended_and_once(tmp_path
             await core.do(cancel(job_id))
 
         async def overdue(before: int, limit: int = 10) -> str:
-            return "".join(job_id for (job_id,) in await core.database.read(jobs.SELECT_OVERDUE, (before, limit)))
+            return await overdue_jobs(core, before, 0, limit)
 
         ended = core.clock.at
         assert [await overdue(at) for at in (ended - 1_000_000, ended, ended + 1)] == ["", "B", "BA"]
         assert await overdue(ended + 1, limit=1) == "B"
         await core.do(ExpireJob(job_id="B"))
         assert await overdue(Micros(ended + 1)) == "A"
+
+
+async def test_job_with_something_to_tell_yet_is_due_only_at_the_last(tmp_path):
+    async with opened(tmp_path) as core:
+        await core.do(submit("A", webhook=SELECTIVE), submit("B", webhook=SELECTIVE), submit("C"))
+        await core.do(cancel("A"), cancel("B"), cancel("C"))
+        later = core.clock.at + 1
+        assert await overdue_jobs(core, later, 0) == "C"
+        assert sorted(await overdue_jobs(core, later, later)) == ["A", "B", "C"]
+        ended = Attempted(job_id="A", position=Position(1), attempt=None, status=Status.GONE)
+        await core.do(RecordAttempt(job_id="A", attempted=ended))
+        assert await overdue_jobs(core, later, 0) == "C"  # its last state is not told yet
+        await core.do(RecordAttempt(job_id="A", attempted=replace(ended, position=Position(4))))
+        assert sorted(await overdue_jobs(core, later, 0)) == ["A", "C"]

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from foreman.commands.ledger import KEPT_JOBS, MAX_BATCH, SNAPSHOT_EVERY, Outcome
-from foreman.commands.types import CancelJob, ExpireJob, FinishJob, Note, StartLoading, StartWorking
+from foreman.commands.types import CancelJob, ExpireJob, FinishJob, Note, RecordAttempt, StartLoading, StartWorking
 from foreman.errors import (
     CommitUnknown,
     Draining,
@@ -22,11 +22,13 @@ from foreman.errors import (
     RequestInvalid,
     StorageFull,
 )
+from foreman.events.feed import OUTBOX
 from foreman.events.types import CancelledBy
 from foreman.fsm.job import State
 from foreman.projections.contents import artifact
 from foreman.projections.job import Metrics
-from tests.core import ANSWER, DEGRADED, STREAM, audit, new_id, open_core, opened, submit
+from foreman.projections.outbox import Attempt, Attempted, Status
+from tests.core import ANSWER, DEGRADED, STREAM, WEBHOOK, audit, new_id, open_core, opened, submit
 
 #: A request that needs more pages than a full disk has left.
 LARGE = artifact("request", "application/json", b"x" * 100_000)
@@ -91,6 +93,36 @@ async def test_command_that_changes_nothing_costs_no_transaction(tmp_path):
         outcome = await core.ledger.execute(cancel(job_id))
         assert (outcome.recorded, outcome.jobs[0].state) == ((), State.CANCELLED)
         assert core.database.transactions == before
+
+
+async def test_consumer_of_the_outbox_is_woken_once_there_is_something_durable_to_tell(tmp_path):
+    async with opened(tmp_path) as core:
+        with core.ledger.feed.watch(OUTBOX) as woken:
+            first = await core.submitted()
+            assert not woken.is_set()
+            await core.submitted("A", webhook=WEBHOOK)
+            assert woken.is_set()
+            woken.clear()
+            await core.do(cancel(first))
+            assert not woken.is_set()
+
+
+async def test_full_disk_tells_nobody_and_leaves_the_outbox_as_it_was(tmp_path):
+    async with opened(tmp_path) as core:
+        await core.submitted("A", webhook=WEBHOOK)
+        taken = core.ledger.outbox.take(core.clock.now(), lambda _receiver: True)
+        attempt = Attempt(at=core.clock.now(), duration=1, reply="x" * 100_000)
+        outcome = Attempted(job_id="A", position=taken.head.position, attempt=attempt, status=Status.DEAD)
+        await core.limit()
+        with core.ledger.feed.watch(OUTBOX) as woken:
+            results = await core.do(submit(webhook=WEBHOOK, body=LARGE), RecordAttempt(job_id="A", attempted=outcome))
+        assert (list(map(type, results)), woken.is_set()) == ([StorageFull] * 2, False)
+        assert (core.ledger.outbox.pending, taken.taken) == (1, True)
+        await audit(core)
+        await core.limit(1_000)
+        await core.do(RecordAttempt(job_id="A", attempted=outcome))
+        assert core.ledger.outbox.lanes == {}
+        await audit(core)
 
 
 async def test_refused_command_fails_alone(tmp_path):

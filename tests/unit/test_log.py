@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from foreman.clock import Micros
 from foreman.commands.types import CancelJob, Note, StartWorking
 from foreman.errors import LogCorrupt, UnknownEvent
 from foreman.events import log
@@ -101,3 +102,24 @@ async def test_start_on_a_log_that_cannot_be_read_says_what_it_found(filled, typ
     with pytest.raises(error, match=type_):
         async with opened(filled):
             pass
+
+
+@pytest.mark.parametrize(("at", "position"), [(0, 1), (10, 1), (11, 2), (20, 2), (21, 4), (30, 4), (31, 6)])
+async def test_time_leads_to_the_first_event_that_is_not_earlier(tmp_path, at, position):
+    async with opened(tmp_path) as core:
+        for core.clock.at, many in ((10, 1), (20, 2), (30, 2)):
+            await core.do(*[Note(event=DEGRADED)] * many)
+        assert await log.position_at(core.database.read, Micros(at)) == position
+
+
+async def test_time_in_an_empty_log_leads_to_where_it_will_begin(tmp_path):
+    async with opened(tmp_path) as core:
+        assert await log.position_at(core.database.read, Micros(5)) == 1
+
+
+async def test_clock_that_leapt_back_leads_to_some_event_of_the_log(tmp_path):
+    async with opened(tmp_path) as core:
+        for core.clock.at in (10, 50, 20, 60, 30):
+            await core.do(Note(event=DEGRADED))
+        assert [await log.position_at(core.database.read, Micros(at)) for at in (5, 70)] == [1, 6]
+        assert 1 <= await log.position_at(core.database.read, Micros(25)) <= 6

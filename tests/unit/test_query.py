@@ -6,7 +6,16 @@ import pytest
 from sanic import Request, Sanic
 from sanic.compat import Header
 
-from foreman.api.query import ListQuery, StreamQuery, WaitQuery, cursor, read_query, wanted_wait
+from foreman.api.query import (
+    DeliveriesQuery,
+    ListQuery,
+    StreamQuery,
+    WaitQuery,
+    cursor,
+    position_in,
+    read_query,
+    wanted_wait,
+)
 from foreman.errors import RequestInvalid
 from foreman.fsm.job import State
 
@@ -58,6 +67,25 @@ def test_every_fault_is_named_at_once():
 def test_state_that_is_none_is_refused_with_those_there_are(state):
     with pytest.raises(RequestInvalid, match="queued, loading"):
         read_query(ListQuery, request(f"state={state}")).states()
+
+
+def test_deliveries_take_their_filters():
+    query = read_query(DeliveriesQuery, request("state=dead&receiver=hooks.example:80&limit=7"))
+    assert (query.state, query.receiver, query.limit, query.cursor) == ("dead", "hooks.example:80", 7, None)
+    assert read_query(DeliveriesQuery, request()).limit == 100
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [("state=done", "'state'"), ("state=", "'state'"), ("receiver=", "'receiver'"), ("limit=1001", "'limit'"),
+     (f"receiver={'x' * 301}", "'receiver'"), ("job_id=J", "'job_id' is not a parameter here")],
+)  # fmt: skip
+def test_fault_of_a_question_about_deliveries_names_its_parameter(query, named):
+    assert named in fault(DeliveriesQuery, query)
+
+
+def test_page_without_a_cursor_is_the_first():
+    assert position_in(None) is None
 
 
 @pytest.mark.parametrize("position", [0, 1, 99, 12_345, 2**63 - 1])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
-from foreman.api.render import event_object, job_object
+from foreman.api.render import delivery_object, event_object, job_object
+from foreman.clock import Micros
+from foreman.events.types import Position
 from foreman.fsm.job import State
+from foreman.projections.deliveries import Delivery
+from foreman.projections.outbox import Attempt, Status
 from foreman.projections.queue import Place
-from tests.core import CANCELLED, DONE, FAILED, HISTORIES, QUEUED, REQUEUED, WORKING, job_after, recorded
+from tests.core import CANCELLED, DONE, FAILED, HISTORIES, QUEUED, REQUEUED, SELECTIVE, WORKING, job_after, recorded
 
 URL = "http://foreman"
 
@@ -59,3 +65,52 @@ def test_event_is_shown_with_its_place_and_hash():
     event = orjson.loads(orjson.dumps(event_object(item)))
     assert (event["position"], event["type"], event["hash"]) == (1, "job.queued", "01" * 32)
     assert event["data"]["model"] == "a"
+
+
+def test_job_says_whom_it_tells_of_what():
+    assert shown(replace(QUEUED, webhook=SELECTIVE))["webhook"] == {
+        "url": "https://other.example/",
+        "events": ["queued", "done"],
+    }
+    assert shown(QUEUED)["webhook"] is None
+
+
+def delivery(status: Status, **members) -> Delivery:
+    members = {"attempts": 0, "due": Micros(0), "ended": None, **members}
+    return Delivery(position=Position(7), job_id="J", version=3, receiver="hooks.example:80", status=status, **members)
+
+
+def test_delivery_is_shown_with_every_attempt():
+    made = Attempt(at=Micros(1_000_000), duration=2_500, address="192.0.2.7:80", status=503, reply="no", error="bad")
+    item = delivery(Status.PENDING, attempts=1, due=Micros(2_500_000))
+    assert orjson.loads(orjson.dumps(delivery_object(item, [made]))) == {
+        "id": "J-3",
+        "job_id": "J",
+        "version": 3,
+        "log_position": 7,
+        "receiver": "hooks.example:80",
+        "state": "pending",
+        "next_attempt_at": "1970-01-01T00:00:02.500000Z",
+        "ended_at": None,
+        "attempt_count": 1,
+        "attempts": [
+            {
+                "at": "1970-01-01T00:00:01.000000Z",
+                "address": "192.0.2.7:80",
+                "status": 503,
+                "milliseconds": 2.5,
+                "reply": "no",
+                "error": "bad",
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize("status", [Status.DELIVERED, Status.DEAD, Status.GONE])
+def test_delivery_that_has_ended_says_when_and_not_when_next(status):
+    item = delivery_object(delivery(status, due=Micros(9), ended=Micros(3_000_000)))
+    assert (item["next_attempt_at"], item["ended_at"]) == (None, "1970-01-01T00:00:03.000000Z")
+
+
+def test_delivery_that_is_due_at_once_names_no_time():
+    assert delivery_object(delivery(Status.PENDING))["next_attempt_at"] is None

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreman.api.submissions import MOST_JOBS, read_submissions
+from foreman.api.submissions import LONGEST_SECRET, MOST_JOBS, TOLD, read_submissions
 from foreman.errors import RequestInvalid, TooLarge
-from foreman.events.types import Endpoint, JobClass
+from foreman.events.types import Endpoint, JobClass, Webhook
 
 MESSAGES = [{"role": "user", "content": "x"}]
 
@@ -59,6 +59,13 @@ def test_all_faults_of_a_job_are_named_at_once():
     assert all(name in str(refused.value) for name in ("'model'", "'class'", "'options'"))
 
 
+@pytest.mark.parametrize("member", ["webhook_events", "messages"])
+def test_thousand_faults_make_a_short_message(member):
+    with pytest.raises(RequestInvalid, match="and 990 more") as refused:
+        read({"model": "a", member: [7] * 1_000})
+    assert len(str(refused.value)) < 1_000
+
+
 def test_thousand_repeated_keys_make_a_short_message():
     body = "{" + ",".join(f'"{"k" * 100}{number}":1,"{"k" * 100}{number}":2' for number in range(1_000)) + "}"
     with pytest.raises(RequestInvalid, match="and 995 more") as refused:
@@ -71,6 +78,142 @@ def test_batch_is_counted_before_it_is_read():
         read([None] * (MOST_JOBS + 1))
     with pytest.raises(TooLarge):
         read_submissions(b"nonsense\n" * (MOST_JOBS + 1), "application/jsonl")
+
+
+# Webhooks
+
+URL = "https://hooks.example/foreman?for=me"
+#: What no message may quote.
+SECRET = "s3cret-that-nobody-may-read"
+
+
+def told(**members):
+    """The spec and the stored request of a job with these members."""
+    ((spec, generation),), _ = read({"model": "a", "prompt": "x", **members})
+    return spec, json.loads(generation.body)
+
+
+def refusal(**members) -> str:
+    with pytest.raises(RequestInvalid) as refused:
+        told(**members)
+    return str(refused.value)
+
+
+def test_webhook_is_foremans_and_does_not_reach_the_target():
+    spec, stored = told(state_webhook_url=URL, webhook_events=["working"], webhook_secret=SECRET)
+    assert stored == {"model": "a", "prompt": "x"}
+    assert spec.webhook == Webhook(url=URL, events=("working",))
+    assert spec.webhook_secret == SECRET
+
+
+def test_null_is_the_same_as_absent():
+    spec, stored = told(state_webhook_url=None, webhook_events=None, webhook_secret=None)
+    assert (spec.webhook, spec.webhook_secret, stored) == (None, None, {"model": "a", "prompt": "x"})
+    assert told(state_webhook_url=URL, webhook_events=None)[0].webhook == Webhook(url=URL)
+
+
+def test_events_are_taken_once_each_in_their_order_and_may_be_none_but_the_last():
+    assert told(state_webhook_url=URL, webhook_events=["done", "queued", "done"])[0].webhook.events == (
+        "done",
+        "queued",
+    )
+    assert told(state_webhook_url=URL, webhook_events=[])[0].webhook.events == ()
+    assert told(state_webhook_url=URL, webhook_events=list(TOLD))[0].webhook.events == TOLD
+
+
+@pytest.mark.parametrize("secret", [SECRET, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLSwx", f"{SECRET}, other"])
+def test_secret_is_any_that_foreman_can_sign_with(secret):
+    assert told(state_webhook_url=URL, webhook_secret=secret)[0].webhook_secret == secret
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        (7, "valid string"), (["http://x/"], "valid string"), ("", "must begin with http:// or https://"),
+        ("ftp://hooks.example/", "must begin with http:// or https://"), ("hooks.example/x", "must begin with http"),
+        (f"https://me:{SECRET}@hooks.example/", "no user or password"), ("http://@x/", "no user or password"),
+        ("http://bücher.example/", "only visible ASCII"), ("http://hooks.example/a b", "only visible ASCII"),
+        ("http://hooks.example/#top", "no fragment"), ("http://hooks.example\\@127.0.0.1/", "no backslash"),
+        ("http:///x", "must name a host"), ("http://hooks.example:99999/", "port must be a number from 1 to 65535"),
+        ("http://[::1/", "host"), (f"http://hooks.example/{'x' * 3_000}", "not be longer than 2,048"),
+    ],
+)  # fmt: skip
+def test_url_that_nobody_could_be_told_at_is_refused(url, named):
+    message = refusal(state_webhook_url=url)
+    assert message.startswith("'state_webhook_url': ")
+    assert named in message
+    assert SECRET not in message
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize(
+    ("events", "named"),
+    [
+        (["ready"], "may name only job states: queued, loading, working, done, failed, cancelled"),
+        (["new"], "may name only job states"), (["expired"], "may name only job states"),
+        (["Done"], "may name only job states"), ("done", "valid list"), ({"done": 1}, "valid list"),
+        ([1], "valid string"),
+    ],
+)  # fmt: skip
+def test_events_that_are_no_states_are_refused_with_those_there_are(events, named):
+    message = refusal(state_webhook_url=URL, webhook_events=events)
+    assert message.startswith("'webhook_events")
+    assert named in message
+
+
+@pytest.mark.parametrize(
+    ("secret", "named"),
+    [
+        ("", "must not be empty"), (f"{SECRET},,", "must not be empty"), (f"{SECRET} and more", "no blanks"),
+        (f"{SECRET}é", "only visible ASCII"), (f"whsec_{SECRET}!", "base64 of 24 to 64 bytes"),
+        ("whsec_c2hvcnQ=", "base64 of 24 to 64 bytes"), (SECRET * 100, f"at most {LONGEST_SECRET}"),
+        ([SECRET], "valid string"), ({SECRET: 1}, "valid string"), (7, "valid string"),
+    ],
+)  # fmt: skip
+def test_secret_that_cannot_sign_is_refused_and_never_quoted(secret, named):
+    message = refusal(state_webhook_url=URL, webhook_secret=secret)
+    assert message.startswith("'webhook_secret': ")
+    assert named in message
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"webhook_events": ["done"]}, {"webhook_secret": SECRET}, {"webhook_events": [], "state_webhook_url": None}],
+)
+def test_what_is_about_a_webhook_needs_one(members):
+    message = refusal(**members)
+    assert message == "webhook_events and webhook_secret need a 'state_webhook_url'"
+
+
+@pytest.mark.parametrize("name", ["State_Webhook_URL", "WEBHOOK_SECRET", "webhook_Events"])
+def test_member_in_capitals_is_not_passed_over(name):
+    assert refusal(**{name: SECRET}) == f"members are written in lower case: {name!r}"
+
+
+@pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        ({"state_webhook_url": "ftp://x/"}, "job 2: 'state_webhook_url': it must begin"),
+        ({"state_webhook_url": URL, "webhook_secret": f"whsec_{SECRET}"}, "job 2: 'webhook_secret': what follows"),
+        ({"webhook_secret": SECRET}, "job 2: webhook_events and webhook_secret need"),
+    ],
+)
+def test_fault_of_one_webhook_among_many_names_its_job(members, named):
+    jobs = [{"model": "a", "prompt": "x"}, {"model": "a", "prompt": "x", **members}]
+    with pytest.raises(RequestInvalid) as refused:
+        read(jobs)
+    assert named in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
+def test_line_with_a_webhook_is_written_anew_without_it_and_its_neighbour_is_not():
+    lines = [
+        b'{"model":"a", "prompt":"x", "state_webhook_url":"http://hooks.example/"}',
+        b'{"model":"a", "prompt":"y"}',
+    ]
+    jobs, _ = read_submissions(b"\n".join(lines), "application/x-ndjson")
+    assert [generation.body for _, generation in jobs] == [b'{"model":"a","prompt":"x"}', lines[1]]
 
 
 VALUES = st.recursive(
