@@ -25,6 +25,7 @@ from foreman.api.server import ROUTES, Route
 from foreman.cli import main as foreman_command
 from foreman.config import SETTINGS, Setting
 from foreman.events import types
+from foreman.events.daemon import DAEMON_EVENTS
 from foreman.fsm.job import TRANSITIONS, diagram
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -223,7 +224,7 @@ _PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = MappingProxyType({
     "docs/reference/events.md": {
         "envelope": envelope,
         "job events": partial(events_of, types.JOB_EVENTS),
-        "daemon events": partial(events_of, types.DAEMON_EVENTS),
+        "daemon events": partial(events_of, DAEMON_EVENTS),
         "parts": event_parts,
     },
     "docs/reference/state-machine.md": {"diagram": state_diagram, "table": state_table},

@@ -27,8 +27,9 @@ from foreman.commands.types import Note
 from foreman.config import Settings
 from foreman.destinations import Destinations
 from foreman.errors import ConfigError, ForemanError, NotReady, StorageFull
+from foreman.events.daemon import DaemonStopped, TargetDegraded, TargetRecovered
 from foreman.events.feed import Feed
-from foreman.events.types import CancelledBy, DaemonStopped, Event, TargetDegraded, TargetRecovered
+from foreman.events.types import CancelledBy, Event
 from foreman.fsm.job import WAITING
 from foreman.logs import get_logger
 from foreman.signing import Signer

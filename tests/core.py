@@ -18,11 +18,10 @@ from foreman.commands.schema import MIGRATIONS
 from foreman.commands.types import Command, Submission, SubmitJobs
 from foreman.events import log
 from foreman.events.codec import GENESIS, chain_hash
+from foreman.events.daemon import DaemonStarted, DaemonStopped, ModelSwapped, TargetDegraded, TargetRecovered
 from foreman.events.feed import Feed
 from foreman.events.types import (
     CancelledBy,
-    DaemonStarted,
-    DaemonStopped,
     Endpoint,
     Event,
     IdempotencyKey,
@@ -35,13 +34,10 @@ from foreman.events.types import (
     JobQueued,
     JobRequeued,
     JobWorking,
-    ModelSwapped,
     Position,
     Recorded,
     RequeueReason,
     Source,
-    TargetDegraded,
-    TargetRecovered,
     Webhook,
 )
 from foreman.fsm.job import ACTIVE, FINISHED, RUNNING, WAITING, State

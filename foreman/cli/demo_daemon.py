@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from foreman.config.settings import PREFIX
+from foreman.config.unknown import PREFIX
 from foreman.errors import Unavailable
 
 #: How long the daemon may take to be ready, and to stop once it was asked.

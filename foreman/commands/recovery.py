@@ -10,7 +10,8 @@ from foreman import __version__
 from foreman.commands.interruption import after_interruption
 from foreman.commands.ledger import Ledger
 from foreman.commands.types import CancelJob, Note
-from foreman.events.types import CancelledBy, DaemonStarted
+from foreman.events.daemon import DaemonStarted
+from foreman.events.types import CancelledBy
 from foreman.projections.job import Job
 from foreman.storage.database import SQLITE_VERSION
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from foreman.config.help import settings_help
 from foreman.config.kinds import Address
 from foreman.config.row import Setting
-from foreman.config.settings import SETTINGS, Settings, UnknownVariable, unknown_variables
+from foreman.config.settings import SETTINGS, Settings
+from foreman.config.unknown import UnknownVariable, unknown_variables
 
 __all__ = ["SETTINGS", "Address", "Setting", "Settings", "UnknownVariable", "settings_help", "unknown_variables"]

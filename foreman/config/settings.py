@@ -6,10 +6,8 @@ allowed. `SETTINGS` is the same table as data, from which `--help`, `.env.exampl
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -35,11 +33,6 @@ from foreman.config.kinds import (
 from foreman.config.row import Setting
 from foreman.errors import ConfigError
 from foreman.signing import Signer
-
-PREFIX = "FOREMAN_"
-
-#: Variables that are no setting yet nobody's mistake: the Go daemon's, which may share an environment file with us.
-KNOWN_ELSEWHERE = frozenset({"FOREMAN_EMBEDDED_GGUF"})
 
 #: Below what SQLite takes as one value (1,000,000,000 bytes).
 _LARGEST_BYTES = 512 * 1024 * 1024
@@ -252,17 +245,17 @@ class Settings(BaseModel):
 
 
 SETTINGS = tuple(Setting.of(attribute, field) for attribute, field in Settings.model_fields.items())
-_BY_VARIABLE = {row.variable: row for row in SETTINGS}
+BY_VARIABLE = {row.variable: row for row in SETTINGS}
 
 
 def _given(environ: Mapping[str, str]) -> dict[str, str]:
     # Blanks around a value come from files and `$(cat …)`. A value of blanks alone is kept as it is, to be refused:
     # a token that was lost that way would silently open the door.
-    return {name: environ[name].strip() or environ[name] for name in _BY_VARIABLE if environ.get(name)}
+    return {name: environ[name].strip() or environ[name] for name in BY_VARIABLE if environ.get(name)}
 
 
 def _fault(variable: str, given: Mapping[str, str], context: Mapping[str, Any]) -> str:
-    row = _BY_VARIABLE[variable]
+    row = BY_VARIABLE[variable]
     value = "***" if row.secret else _shown(given[variable])
     reason = f"{context['error']}; " if "error" in context else ""
     return f"{variable}={value}: {reason}allowed is {row.allowed}"
@@ -272,27 +265,3 @@ def _shown(value: str) -> str:
     # People put passwords and keys into addresses.
     value = re.sub(r"\?.*", "?***", re.sub(r".*@", "***@", value, flags=re.DOTALL), flags=re.DOTALL)
     return repr(value if len(value) <= 100 else value[:100] + "…")
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownVariable:
-    """A variable that looks like a setting and is none. Its value is left out: it may be a misspelt secret."""
-
-    variable: str
-    #: The setting that may have been meant; None if nothing is near.
-    nearest: str | None
-
-    def __str__(self) -> str:
-        meant = f"; did you mean {self.nearest}?" if self.nearest else ""
-        return f"{self.variable} is not a setting of foreman{meant}"
-
-
-def unknown_variables(environ: Mapping[str, str]) -> tuple[UnknownVariable, ...]:
-    """What to warn of at start: an unknown variable stops nothing, since other programs may own it."""
-    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in _BY_VARIABLE)
-    nearest = {name: difflib.get_close_matches(name, _BY_VARIABLE, n=1, cutoff=0.75) for name in unknown}
-    return tuple(
-        UnknownVariable(name, nearest[name][0] if nearest[name] else None)
-        for name in unknown
-        if name not in KNOWN_ELSEWHERE
-    )

@@ -14,7 +14,8 @@ import orjson
 from pydantic import TypeAdapter
 
 from foreman.errors import LogCorrupt, RequestInvalid, UnknownEvent
-from foreman.events.types import DAEMON_EVENTS, JOB_EVENTS, Event
+from foreman.events.daemon import DAEMON_EVENTS
+from foreman.events.types import JOB_EVENTS, Event
 
 #: What stands before the first event in the hash chain.
 GENESIS = bytes(32)

@@ -215,69 +215,9 @@ class JobExpired(Event):
     removed: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetDegraded(Event):
-    """The target stopped answering."""
-
-    type: ClassVar[str] = "target.degraded"
-
-    error: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetRecovered(Event):
-    """The target answers again, or for the first time."""
-
-    type: ClassVar[str] = "target.recovered"
-
-    version: str
-    #: Seconds since it was seen to be away.
-    away_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSwapped(Event):
-    """Another model became resident."""
-
-    type: ClassVar[str] = "model.swapped"
-
-    model: str
-    load_key: str
-    #: Seconds that the load took.
-    load_s: float
-    evicted: str | None = None
-    job_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaemonStarted(Event):
-    """foreman started and took up what the log holds."""
-
-    type: ClassVar[str] = "daemon.started"
-
-    foreman_version: str
-    sqlite_version: str
-    #: Jobs that wait, those put back after a crash included.
-    waiting: int
-    #: Jobs put back after a crash.
-    requeued: int
-    #: Blocking calls whose callers went with the crash.
-    cancelled: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaemonStopped(Event):
-    """foreman stopped in good order."""
-
-    type: ClassVar[str] = "daemon.stopped"
-
-    waiting: int
-
-
 JOB_EVENTS: tuple[type[Event], ...] = (
     JobQueued, JobLoading, JobWorking, JobRequeued, JobDone, JobFailed, JobCancelled, JobExpired,
 )  # fmt: skip
-DAEMON_EVENTS: tuple[type[Event], ...] = (TargetDegraded, TargetRecovered, ModelSwapped, DaemonStarted, DaemonStopped)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

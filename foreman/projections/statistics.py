@@ -8,16 +8,8 @@ from typing import ClassVar, Final
 import orjson
 from pydantic import TypeAdapter
 
-from foreman.events.types import (
-    JobCancelled,
-    JobDone,
-    JobFailed,
-    JobQueued,
-    JobWorking,
-    ModelSwapped,
-    Position,
-    Recorded,
-)
+from foreman.events.daemon import ModelSwapped
+from foreman.events.types import JobCancelled, JobDone, JobFailed, JobQueued, JobWorking, Position, Recorded
 
 #: Weight of the newest value in a running average: about the last ten count.
 NEWEST: Final = 0.2

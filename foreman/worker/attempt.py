@@ -24,7 +24,8 @@ from foreman.errors import (
     TargetRefused,
     TargetUnreachable,
 )
-from foreman.events.types import ModelSwapped, RequeueReason, Source
+from foreman.events.daemon import ModelSwapped
+from foreman.events.types import RequeueReason, Source
 from foreman.logs import get_logger
 from foreman.projections import contents
 from foreman.projections.contents import artifact

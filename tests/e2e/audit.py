@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from foreman.events import log
 from foreman.events.codec import GENESIS, chain_hash
-from foreman.events.types import DAEMON, DaemonStarted, Event, JobDone, JobLoading, JobQueued, JobWorking, Recorded
+from foreman.events.daemon import DaemonStarted
+from foreman.events.types import DAEMON, Event, JobDone, JobLoading, JobQueued, JobWorking, Recorded
 from foreman.fsm.job import ACTIVE, State
 from foreman.projections.deliveries import is_told, receiver_of
 from foreman.projections.job import Job, fold

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from foreman.events.types import TargetDegraded, TargetRecovered
+from foreman.events.daemon import TargetDegraded, TargetRecovered
 from foreman.fsm.job import State
 from foreman.target.client import PROBES, Target, TargetAddress, host_header_for
 from tests.fakes.ollama import FakeOllama

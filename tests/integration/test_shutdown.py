@@ -10,7 +10,8 @@ import pytest
 
 from foreman.app import Foreman, TaskDied
 from foreman.errors import ConfigError
-from foreman.events.types import DaemonStarted, RequeueReason
+from foreman.events.daemon import DaemonStarted
+from foreman.events.types import RequeueReason
 from foreman.fsm.job import State
 from tests.fakes.ollama import FakeOllama
 from tests.kit import Running, running, settings

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from foreman.clock import Micros
 from foreman.errors import LogError
 from foreman.events.codec import CODEC, chain_hash
-from foreman.events.types import DAEMON_EVENTS, JOB_EVENTS
+from foreman.events.daemon import DAEMON_EVENTS
+from foreman.events.types import JOB_EVENTS
 
 PLAIN = {
     str: st.text(),

@@ -30,16 +30,8 @@ from foreman.commands.types import (
     SubmitJobs,
 )
 from foreman.errors import CommitUnknown, ForemanError
-from foreman.events.types import (
-    CancelledBy,
-    DaemonStarted,
-    JobClass,
-    JobLoading,
-    JobWorking,
-    Recorded,
-    RequeueReason,
-    Source,
-)
+from foreman.events.daemon import DaemonStarted
+from foreman.events.types import CancelledBy, JobClass, JobLoading, JobWorking, Recorded, RequeueReason, Source
 from foreman.fsm.job import State
 from foreman.projections.contents import artifact
 from foreman.projections.job import Metrics

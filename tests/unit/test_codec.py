@@ -13,7 +13,8 @@ import pytest
 from foreman.errors import LogCorrupt, RequestInvalid, UnknownEvent
 from foreman.events import log
 from foreman.events.codec import CODEC, GENESIS, Codec, chain_hash
-from foreman.events.types import DAEMON_EVENTS, JOB_EVENTS, Event
+from foreman.events.daemon import DAEMON_EVENTS
+from foreman.events.types import JOB_EVENTS, Event
 from foreman.projections.job import fold
 from tests.core import FAILED, SAMPLES
 

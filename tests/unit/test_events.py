@@ -7,7 +7,8 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from foreman.events.types import DAEMON_EVENTS, JOB_EVENTS, Endpoint
+from foreman.events.daemon import DAEMON_EVENTS
+from foreman.events.types import JOB_EVENTS, Endpoint
 from tests.core import SAMPLES
 
 
