@@ -67,14 +67,21 @@ async def _at_full_length(client: aiohttp.ClientSession, url: str) -> list[Figur
         async with client.delete(f"{url}/jobs/{ids.pop()}") as response:
             await response.read()
 
+    async def submit_and_show() -> None:
+        """The queue has to change, or the same forecast would be shown again."""
+        await post(client, f"{url}/jobs", CHAT, expect=202)
+        await get("/queue")
+
     listing = await latencies(partial(get, "/jobs?state=queued&limit=100"), 100, warm=5)
     looking = await latencies(partial(get, f"/jobs/{ids[JOBS // 2]}"), 200, warm=5)
+    showing = await latencies(submit_and_show, 50, warm=5)
     cancelling = await latencies(cancel, 200, warm=5)
     submitting_one = await latencies(partial(post, client, f"{url}/jobs", CHAT, expect=202), 200, warm=5)
     return [
         Figure(name="submit in batches of 1,000", value=submitting, unit="jobs/s"),
         Figure(name="list a page of 100", value=median(listing) * 1e3, unit="ms"),
         Figure(name="get one in the middle, with its place", value=median(looking) * 1e3, unit="ms"),
+        Figure(name="submit one, then GET /queue", value=median(showing) * 1e3, unit="ms", target="<= 50 ms"),
         Figure(name="cancel one", value=median(cancelling) * 1e3, unit="ms"),
         Figure(name="submit one more", value=median(submitting_one) * 1e3, unit="ms"),
     ]

@@ -14,12 +14,14 @@ import json
 import math
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from foreman.clock import Micros
 from foreman.events.types import JobClass
 from foreman.projections.queue import Queue, Waiting
-from foreman.worker.scheduler import Occupancy, Policy, Start, Turn, choose
+from foreman.scheduling.scheduler import Occupancy, Policy, Start, Turn, choose
 
 LOAD_S = 8.0
 SERVICE_S = 6.0
@@ -71,6 +73,26 @@ DISCIPLINES = (
 )
 
 
+class Watcher(Protocol):
+    """Follows a simulation; `looks` comes at each moment, when all of it has happened but the starts."""
+
+    def arrived(self, number: int) -> None:
+        """A job has come."""
+        ...
+
+    def started(self, number: int, run: Run) -> None:
+        """A job was picked; its run is known to the end."""
+        ...
+
+    def done(self, number: int, now_s: float) -> None:
+        """A job is done."""
+        ...
+
+    def looks(self, now_s: float) -> None:
+        """Everything is as the next choice will find it."""
+        ...
+
+
 @dataclass(slots=True)
 class Simulation:
     """A target that holds one model and answers up to `parallel` jobs at a time, driven by the scheduler."""
@@ -80,12 +102,15 @@ class Simulation:
     load_s: float = LOAD_S
     runs: list[Run] = field(default_factory=list)
     loads: int = 0
+    #: How long each load of a model takes, if they differ from `load_s`, which the scheduler then goes by.
+    load_time: Callable[[str], float] | None = None
+    watcher: Watcher | None = None
 
-    _queue: Queue = field(default_factory=Queue)
-    _turn: Turn = field(default_factory=Turn)
-    #: (done, number of the job, load key)
-    _running: list[tuple[float, int, str]] = field(default_factory=list)
-    _resident: str | None = None
+    queue: Queue = field(default_factory=Queue)
+    turn: Turn = field(default_factory=Turn)
+    #: (done, number of the job, load key), the first to be done in front.
+    running: list[tuple[float, int, str]] = field(default_factory=list)
+    resident: str | None = None
     _model: str | None = None
     _loaded_s: float = 0.0
 
@@ -93,20 +118,24 @@ class Simulation:
         """Until the last job is done."""
         self.jobs = sorted(self.jobs, key=lambda job: job.at_s)
         now_s, arrived = 0.0, 0
-        while arrived < len(self.jobs) or self._running or len(self._queue):
+        while arrived < len(self.jobs) or self.running or len(self.queue):
             while arrived < len(self.jobs) and self.jobs[arrived].at_s <= now_s:
                 self._arrive(arrived)
                 arrived += 1
-            while self._running and self._running[0][0] <= now_s:
-                heapq.heappop(self._running)
+            while self.running and self.running[0][0] <= now_s:
+                _, number, _ = heapq.heappop(self.running)
+                if self.watcher is not None:
+                    self.watcher.done(number, now_s)
+            if self.watcher is not None:
+                self.watcher.looks(now_s)
             self._start_all(now_s)
             coming = [self.jobs[arrived].at_s] if arrived < len(self.jobs) else []
-            now_s = min(coming + [done_s for done_s, _, _ in self._running[:1]], default=now_s)
+            now_s = min(coming + [done_s for done_s, _, _ in self.running[:1]], default=now_s)
         return self
 
     def _arrive(self, number: int) -> None:
         job = self.jobs[number]
-        self._queue.add(
+        self.queue.add(
             Waiting(
                 job_id=str(number),
                 load_key=job.model if self.discipline.by_model else "any",
@@ -116,18 +145,20 @@ class Simulation:
                 not_before=None,
             )
         )
+        if self.watcher is not None:
+            self.watcher.arrived(number)
 
     def _start_all(self, now_s: float) -> None:
         while True:
             decision = choose(
-                self._queue,
+                self.queue,
                 policy=self.discipline.policy,
                 now=micros(now_s),
-                turn=self._turn,
+                turn=self.turn,
                 occupancy=Occupancy(
-                    resident=self._resident,
-                    running=len(self._running),
-                    running_key=self._running[0][2] if self._running else None,
+                    resident=self.resident,
+                    running=len(self.running),
+                    running_key=self.running[0][2] if self.running else None,
                     load_s=self.load_s,
                 ),
             )
@@ -138,14 +169,19 @@ class Simulation:
     def _start(self, start: Start, now_s: float) -> None:
         number = int(start.job_id)
         job = self.jobs[number]
-        self._queue.remove(start.job_id)
-        self._turn, self._resident = start.turn, start.load_key
+        self.queue.remove(start.job_id)
+        self.turn, self.resident = start.turn, start.load_key
         if job.model != self._model:
             self.loads += 1
-            self._model, self._loaded_s = job.model, now_s + self.load_s
+            load_s = self.load_time(job.model) if self.load_time else self.load_s
+            self._model, self._loaded_s = job.model, now_s + load_s
+            if self.load_time:
+                self.turn = self.turn.loaded(micros(self._loaded_s))
         began_s = max(now_s, self._loaded_s)
-        heapq.heappush(self._running, (began_s + job.service_s, number, start.load_key))
+        heapq.heappush(self.running, (began_s + job.service_s, number, start.load_key))
         self.runs.append(Run(job, now_s, began_s, began_s + job.service_s))
+        if self.watcher is not None:
+            self.watcher.started(number, self.runs[-1])
 
 
 def micros(seconds: float) -> Micros:

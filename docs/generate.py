@@ -27,6 +27,8 @@ from foreman.config import SETTINGS, Setting
 from foreman.events import types
 from foreman.events.daemon import DAEMON_EVENTS
 from foreman.fsm.job import TRANSITIONS, diagram
+from foreman.metrics.table import BUILD, SOURCES
+from foreman.projections.measures import Label, Measure
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -86,12 +88,8 @@ def env_example() -> str:
 
 def routes() -> str:
     """The table of routes, each with what its handler says of itself."""
-    rows = [(", ".join(route.methods), f"`{_path(route)}`", _route_summary(route)) for route in ROUTES]
+    rows = [(", ".join(route.methods), f"`{route.label}`", _route_summary(route)) for route in ROUTES]
     return _table(("Method", "Path", "What it does"), rows)
-
-
-def _path(route: Route) -> str:
-    return re.sub(r"<(\w+):\w+>", r"{\1}", route.path)
 
 
 def _route_summary(route: Route) -> str:
@@ -170,6 +168,24 @@ def _field_rows(source: str) -> Iterator[tuple[str, str, str]]:
             said = []
 
 
+def metrics() -> str:
+    """Every metric, by where it comes from."""
+    head = ("Metric", "Type", "Labels", "Meaning")
+    return "\n".join(f"## {source}\n\n{_table(head, map(_metric_row, rows))}" for source, rows in SOURCES.items())
+
+
+def _metric_row(measure: Measure) -> tuple[str, ...]:
+    labels = ", ".join(f"`{label.name}`{_values(measure, label)}" for label in measure.labels)
+    buckets = f" Buckets: {', '.join(f'{bound:g}' for bound in measure.buckets)}." if measure.buckets else ""
+    return f"`{measure.name}`", measure.kind.value, labels, measure.help + buckets
+
+
+def _values(measure: Measure, label: Label) -> str:
+    # What a build is made of differs from machine to machine.
+    fixed = () if measure is BUILD else label.values or ()
+    return f" ({', '.join(fixed)})" if fixed else ""
+
+
 def commands() -> str:
     """The help of each verb, without the settings: they have a page of their own."""
     top = click.Context(foreman_command, info_name="foreman", **foreman_command.context_settings)
@@ -227,6 +243,7 @@ _PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = MappingProxyType({
         "daemon events": partial(events_of, DAEMON_EVENTS),
         "parts": event_parts,
     },
+    "docs/reference/metrics.md": {"metrics": metrics},
     "docs/reference/state-machine.md": {"diagram": state_diagram, "table": state_table},
 })  # fmt: skip
 

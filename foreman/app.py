@@ -1,6 +1,6 @@
-"""The composition root: the only file that knows which concrete parts there are, and in what order they start and stop.
+"""The daemon's life: in what order its parts start and stop. What they are and how they are joined is in `parts`.
 
-`build` starts nothing. `start` goes storage, migrations, projections, recovery, target, webhooks, worker, HTTP; `stop`
+`start` goes storage, migrations, projections, recovery, target, webhooks, worker, HTTP; `stop`
 is the reverse. Each background task has a name, and if one dies the daemon stops, says which, and recovers at the next
 start.
 """
@@ -20,33 +20,18 @@ from foreman.api.server import create_app
 from foreman.api.serving import HttpServer
 from foreman.clock import Clock, SystemClock
 from foreman.commands.interruption import after_interruption
-from foreman.commands.ledger import Ledger, Outcome
+from foreman.commands.ledger import Outcome
 from foreman.commands.recovery import Recovery, recover
-from foreman.commands.schema import MIGRATIONS
 from foreman.commands.types import Note
 from foreman.config import Settings
-from foreman.destinations import Destinations
 from foreman.errors import ConfigError, ForemanError, NotReady, StorageFull
 from foreman.events.daemon import DaemonStopped, TargetDegraded, TargetRecovered
-from foreman.events.feed import Feed
 from foreman.events.types import CancelledBy, Event
 from foreman.fsm.job import WAITING
 from foreman.logs import get_logger
-from foreman.signing import Signer
+from foreman.parts import Parts
 from foreman.sockets import must_not_be_itself
-from foreman.storage.database import Database
-from foreman.tails import Tails
-from foreman.target.client import Target, TargetAddress
-from foreman.target.inventory import Health, Inventory
-from foreman.target.residency import Residency
-from foreman.webhooks.dispatcher import Dispatcher, Post
-from foreman.webhooks.payload import Style
-from foreman.webhooks.sender import Sender
-from foreman.worker.bench import Bench
-from foreman.worker.embedder import Embedder
-from foreman.worker.loop import Worker
-from foreman.worker.scheduler import Policy
-from foreman.worker.sweeper import Sweeper
+from foreman.target.inventory import Health
 
 log = get_logger(__name__)
 
@@ -62,56 +47,16 @@ class TaskDied(ForemanError):
     code = "task_died"
 
 
-class Foreman:
+class Foreman(Parts):
     """The daemon. `start` and `stop` may each be called twice, and `stop` without `start`."""
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        self.settings = settings
-        self.clock = clock or SystemClock()
-        self.database = Database(settings.db_path, MIGRATIONS)
-        self.ledger = Ledger(self.database, Feed(), self.clock, settings.max_queue)
-        address = TargetAddress(
-            url=settings.ollama_url,
-            token=settings.ollama_token.get_secret_value() if settings.ollama_token else None,
-            host_header=settings.ollama_host_header or "",
-            connect_timeout_s=settings.connect_timeout_s,
-        )
-        self.target = Target(address)
-        self.inventory = Inventory(self.target, self.clock, settings.poll_interval_s)
-        self.residency = Residency(self.clock)
-        self.tails = Tails()
-        self.destinations = Destinations(settings.webhook_networks, settings.ollama_url)
-        self.worker = Worker(
-            Bench(
-                ledger=self.ledger,
-                read=self.database.read,
-                target=self.target,
-                inventory=self.inventory,
-                residency=self.residency,
-                tails=self.tails,
-                clock=self.clock,
-                keep_alive=settings.keep_alive,
-            ),
-            Policy(
-                max_wait_interactive_s=settings.max_wait_interactive_s,
-                max_wait_batch_s=settings.max_wait_s,
-                swap_share=settings.swap_share,
-                parallel=settings.parallel,
-            ),
-        )
-        self.dispatcher = self._dispatcher()
-        self.sweeper = Sweeper(self.database, self.ledger, self.clock, settings.job_ttl_s)
-        self.embedder = (
-            Embedder(settings.embed_model, self.target, self.inventory, self.residency)
-            if settings.embed_model
-            else None
-        )
+        super().__init__(settings, clock or SystemClock())
+        self.http = HttpServer()
         self.desk: Desk | None = None
         self.app: Sanic[Any, Any] | None = None
-        self.inventory.on_listing.append(self.residency.observe)
         self.inventory.on_change.append(self._note_health)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.http = HttpServer()
         self._died: asyncio.Future[None] | None = None
 
     async def start(self) -> Recovery:
@@ -131,6 +76,7 @@ class Foreman:
         self._spawn("webhooks", self.dispatcher.run())
         self._spawn("worker", self.worker.run())
         self._spawn("sweeper", self.sweeper.run())
+        self._spawn("meters", self.meters.run())
         if self.embedder is not None:
             self._spawn("embedder", self.embedder.run())
         await self._serve()
@@ -155,7 +101,7 @@ class Foreman:
             await self.http.stop()
             if self._is_alive("webhooks"):
                 await self.dispatcher.drain(DELIVER_WITHIN_S)
-            for name in ("embedder", "sweeper", "worker", "webhooks", "inventory"):
+            for name in ("meters", "embedder", "sweeper", "worker", "webhooks", "inventory"):
                 await self._end(name)
             if self._is_alive("ledger"):
                 # Last of all: whoever could still write has gone.
@@ -195,7 +141,10 @@ class Foreman:
             residency=self.residency,
             tails=self.tails,
             destinations=self.destinations,
+            outlook=self.outlook,
             started_at=self.clock.now(),
+            render_metrics=self.exporter.render,
+            answered=self.meters.answered,
         )
         self.app = create_app(self.desk, name=f"foreman-{id(self):x}", local_only=self.http.is_local)
         try:
@@ -203,19 +152,6 @@ class Foreman:
         except OSError as error:
             # Somebody else bound the same address at the same time and was the first to listen.
             raise ConfigError(f"cannot listen on {self.settings.addr}: {error.strerror or error}") from error
-
-    def _dispatcher(self) -> Dispatcher:
-        settings = self.settings
-        secret = settings.webhook_secret
-        post = Post(
-            ledger=self.ledger,
-            read=self.database.read,
-            clock=self.clock,
-            sender=Sender(self.destinations, settings.webhook_timeout_s),
-            signer=Signer.of(secret.get_secret_value()) if secret else Signer(),
-            style=Style(base_url=settings.public_url or "", inline_limit_bytes=settings.inline_limit_bytes),
-        )
-        return Dispatcher(post, settings.webhook_concurrency)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
@@ -250,7 +186,8 @@ class Foreman:
             log.info(happened, target=url, version=now.version, models=len(self.inventory.listing.models))
             await self._note(TargetRecovered(version=now.version, away_s=self.inventory.away_s(before)))
         elif now.up is False and before.up is not False:
-            log.warning("target.degraded", target=url, error=now.error, hint=f"{NotReady.hint}; jobs wait for it")
+            hint = "restart Ollama" if now.stalled_since else NotReady.hint
+            log.warning("target.degraded", target=url, error=now.error, hint=f"{hint}; jobs wait for it")
             await self._note(TargetDegraded(error=now.error))
         self.worker.poke()
 

@@ -62,7 +62,6 @@ class AddressRefused(RequestInvalid):
     """foreman does not send webhooks to this address."""
 
     code = "address_refused"
-    hint = "FOREMAN_WEBHOOK_NETWORKS says where webhooks may go"
 
 
 class IdempotencyMismatch(RequestInvalid):

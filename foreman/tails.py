@@ -28,6 +28,8 @@ class Run:
     status: int | None = None
     content_type: str = ""
     chunks: list[bytes] = field(default_factory=list)
+    #: Lines so far: as long as the target streams, each is a token.
+    lines: int = 0
     ending: Ending | None = None
 
 
@@ -58,6 +60,7 @@ class Tail:
     def write(self, chunk: bytes) -> None:
         """The target said this."""
         self.run.chunks.append(chunk)
+        self.run.lines += chunk.count(b"\n")
         self._wake()
 
     def end(self, ending: Ending) -> None:

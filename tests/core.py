@@ -18,7 +18,15 @@ from foreman.commands.schema import MIGRATIONS
 from foreman.commands.types import Command, Submission, SubmitJobs
 from foreman.events import log
 from foreman.events.codec import GENESIS, chain_hash
-from foreman.events.daemon import DaemonStarted, DaemonStopped, ModelSwapped, TargetDegraded, TargetRecovered
+from foreman.events.daemon import (
+    DaemonStarted,
+    DaemonStopped,
+    ModelSwapped,
+    Stage,
+    TargetDegraded,
+    TargetRecovered,
+    TargetStalled,
+)
 from foreman.events.feed import Feed
 from foreman.events.types import (
     CancelledBy,
@@ -44,7 +52,7 @@ from foreman.fsm.job import ACTIVE, FINISHED, RUNNING, WAITING, State
 from foreman.projections import contents, deliveries, jobs
 from foreman.projections.contents import Artifact, artifact
 from foreman.projections.job import Job, fold
-from foreman.projections.outbox import Outbox
+from foreman.projections.outbox import Due, Outbox
 from foreman.projections.statistics import Statistics
 from foreman.projections.work import Work
 from foreman.storage.database import Database, Statement
@@ -69,7 +77,15 @@ WORKING = JobWorking(attempt=1, waited_s=0.5, swapped=False)
 WEBHOOK = Webhook(url="http://hooks.example/foreman?for=me")
 SELECTIVE = Webhook(url="https://other.example/", events=("queued", "done"))
 REQUEUED = JobRequeued(attempt=1, reason=RequeueReason.CONNECTION, error="it broke", not_before=Micros(9))
-DONE = JobDone(attempt=1, artifacts=(ANSWER.ref,), prompt_tokens=3, generated_tokens=5, run_s=2.0)
+DONE = JobDone(
+    attempt=1,
+    artifacts=(ANSWER.ref,),
+    prompt_tokens=3,
+    generated_tokens=5,
+    run_s=2.0,
+    load_key="a",
+    job_class=JobClass.BATCH,
+)
 FAILED = JobFailed(attempt=1, error="no such thing", code="target_refused", status=404)
 CANCELLED = JobCancelled(by=CancelledBy.API)
 EXPIRED = JobExpired(removed=("request", "completion"))
@@ -110,12 +126,15 @@ SAMPLES: tuple[Event, ...] = (
         eval_duration=4_232_710_000,
         first_token_s=0.25,
         run_s=10.75,
+        load_key="a",
+        job_class=JobClass.BATCH,
     ),
     FAILED,
     CANCELLED,
     EXPIRED,
     DEGRADED,
     TargetRecovered(version="0.33.0", away_s=12.5),
+    TargetStalled(stage=Stage.ANSWERING, model="a", job_id="01A", silent_s=120.5),
     replace(SWAPPED, evicted="b", job_id="01A"),
     DaemonStarted(foreman_version="1.0.0", sqlite_version="3.40.1", waiting=2, requeued=1, cancelled=1),
     DaemonStopped(waiting=2),
@@ -270,7 +289,7 @@ async def audit(core: Core) -> list[Recorded]:
         if stream != "daemon":
             job = folded[stream] = fold(folded.get(stream), item)
             if deliveries.is_told(job):
-                told.append((position, stream, version, deliveries.receiver_of(job.webhook.url)))
+                told.append((position, stream, version, job.state.value, deliveries.receiver_of(job.webhook.url)))
         work.apply(item)
         statistics.apply(item)
     assert core.ledger.feed.position == len(events)
@@ -317,16 +336,16 @@ async def _audit_tables(core: Core, events: list[Recorded], folded: dict[str, Jo
         assert (len(found.data), hashlib.sha256(found.data).hexdigest()) == (ref.size, ref.sha256)
 
 
-async def _audit_deliveries(core: Core, told: list[tuple[int, str, int, str]], folded: dict[str, Job]) -> None:
+async def _audit_deliveries(core: Core, told: list[tuple[int, str, int, str, str]], folded: dict[str, Job]) -> None:
     """Log and table have the same to tell, nothing is kept of what has gone, and memory says what the table says."""
     read = core.database.read
-    rows = await read("SELECT position, job_id, version, receiver FROM deliveries ORDER BY position")
+    rows = await read("SELECT position, job_id, version, state, receiver FROM deliveries ORDER BY position")
     assert rows == told
     made = await read("SELECT position, attempts FROM deliveries WHERE attempts > 0 ORDER BY position")
     counted = "SELECT position, count(*), min(number), max(number) FROM delivery_attempts GROUP BY position"
     assert await read(f"{counted} ORDER BY position") == [(position, count, 1, count) for position, count in made]
     # One that was asked for once more is pending and has ended before.
-    odd = "(status != 'pending' AND ended IS NULL) OR failures > attempts OR (due != 0 AND status != 'pending')"
+    odd = "(status != 'pending' AND ended IS NULL) OR failures > attempts"
     assert await read(f"SELECT * FROM deliveries WHERE {odd}") == []
     secretive = {job_id for (job_id,) in await read("SELECT job_id FROM webhook_secrets")}
     assert secretive <= {job_id for job_id, job in folded.items() if job.webhook and job.state is not State.EXPIRED}
@@ -351,14 +370,16 @@ def lanes_of(outbox: Outbox) -> dict[str, tuple[str, list[tuple[int, int, int]]]
 
 def assert_in_line(outbox: Outbox) -> None:
     """Assert that each lane that is not taken stands in its receiver's line by its head, and none is empty."""
-    lines: dict[str, list[tuple[int, int, str, str]]] = {}
+    lines: dict[str, list[Due]] = {}
     for job_id, lane in outbox.lanes.items():
         positions = [item.position for item in lane.pending]
         assert positions
         assert positions == sorted(set(positions))
         assert lane.job_id == job_id
         if not lane.taken:
-            lines.setdefault(lane.receiver, []).append((lane.head.due, lane.head.position, job_id, lane.receiver))
+            head = lane.head
+            place = Due(head.due, head.position, job_id, lane.receiver, head.failures)
+            lines.setdefault(lane.receiver, []).append(place)
     assert {receiver: list(line) for receiver, line in outbox._lines.items()} == {
         receiver: sorted(line) for receiver, line in lines.items()
     }

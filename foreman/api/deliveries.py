@@ -15,10 +15,12 @@ from sanic import HTTPResponse, Request
 
 from foreman.api.desk import Desk, desk_of
 from foreman.api.jobs import find_job, find_present
-from foreman.api.query import LARGEST_POSITION, DeliveriesQuery, cursor, position_in, read_query
+from foreman.api.query import LARGEST_POSITION, DeliveriesQuery, NoQuery, cursor, position_in, read_query
 from foreman.api.render import delivery_object, json_response
+from foreman.api.submissions import faults
 from foreman.clock import Micros
 from foreman.commands.types import Redeliver
+from foreman.destinations import parse_url
 from foreman.errors import DeliveryNotFound, JobExpired, RequestInvalid
 from foreman.events import log
 from foreman.events.types import Position
@@ -31,6 +33,7 @@ MOST_OF_A_JOB: Final = 1_000
 #: Deliveries revived in one step, so that the ledger is free for others in between.
 STEP: Final = 500
 
+DeliveryState = Literal["pending", "delivered", "dead", "gone"]
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -40,7 +43,7 @@ class RedeliverOne(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     id: str | None = Field(None, max_length=100)
-    state: Literal["delivered", "dead", "gone"] | None = None
+    state: DeliveryState | None = None
 
 
 class RedeliverRange(BaseModel):
@@ -48,7 +51,7 @@ class RedeliverRange(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    state: Literal["delivered", "dead", "gone"] = "dead"
+    state: DeliveryState = "dead"
     receiver: str | None = Field(None, min_length=1, max_length=300)
     first_position: int | None = Field(None, ge=0, le=LARGEST_POSITION)
     last_position: int | None = Field(None, ge=0, le=LARGEST_POSITION)
@@ -59,13 +62,21 @@ class RedeliverRange(BaseModel):
 async def of_job(request: Request, job_id: str) -> HTTPResponse:
     """`GET /jobs/{id}/deliveries`: the job's webhooks in order, each with all of its attempts."""
     desk = desk_of(request)
+    read_query(NoQuery, request)
     job = await find_job(desk, job_id)
     found = await deliveries.page(desk.read, DeliveryFilter(job_id=job.job_id, limit=MOST_OF_A_JOB))
-    return await _shown(desk, found)
+    attempts = await deliveries.attempts(desk.read, [item.position for item in found])
+    shown, first = [], None
+    for item in found:
+        pending = item.status is Status.PENDING
+        shown.append(delivery_object(item, attempts.get(item.position, ()), waits_for=first if pending else None))
+        if pending and first is None:
+            first = message_id(item.job_id, item.version)
+    return json_response({"deliveries": shown})
 
 
 async def redeliver_of_job(request: Request, job_id: str) -> HTTPResponse:
-    """`POST /jobs/{id}/deliveries/redeliver`: send one of the job's webhooks once more, or all of them."""
+    """`POST /jobs/{id}/deliveries/redeliver`: send one of the job's webhooks now, or all of them."""
     desk = desk_of(request)
     job = await find_present(desk, job_id)
     wanted = _read(RedeliverOne, request)
@@ -74,36 +85,38 @@ async def redeliver_of_job(request: Request, job_id: str) -> HTTPResponse:
         found = [item for item in found if message_id(item.job_id, item.version) == wanted.id]
         if not found:
             raise DeliveryNotFound
-    states = {Status(wanted.state)} if wanted.state else set(Status) - {Status.PENDING}
-    ended = [item for item in found if item.status in states]
-    await desk.ledger.execute(Redeliver(job_id=job.job_id, positions=tuple(item.position for item in ended)))
-    return json_response({"redelivered": len(ended)}, status=HTTPStatus.ACCEPTED)
+    positions = tuple(item.position for item in found if wanted.state in {None, item.status.value})
+    await desk.ledger.execute(Redeliver(job_id=job.job_id, positions=positions))
+    return json_response({"redelivered": len(positions)}, status=HTTPStatus.ACCEPTED)
 
 
 async def list_deliveries(request: Request) -> HTTPResponse:
-    """`GET /deliveries`: newest first, a page at a time; `?state=dead` for those that were given up."""
+    """`GET /deliveries`: newest first, each with its last attempt; `?state=dead` for those that were given up."""
     desk = desk_of(request)
     query = read_query(DeliveriesQuery, request)
     before = position_in(query.cursor)
     wanted = DeliveryFilter(
         status=Status(query.state) if query.state else None,
-        receiver=query.receiver and query.receiver.lower(),
+        receiver=_receiver(query.receiver),
         last=None if before is None else before - 1,
         newest_first=True,
         limit=query.limit + 1,
     )
     found = await deliveries.page(desk.read, wanted)
     page = found[: query.limit]
-    return await _shown(desk, page, following=cursor(page[-1].position) if len(found) > query.limit else None)
+    attempts = await deliveries.last_attempts(desk.read, [item.position for item in page])
+    shown = [delivery_object(item, attempts.get(item.position, ())) for item in page]
+    following = cursor(page[-1].position) if len(found) > query.limit else None
+    return json_response({"deliveries": shown, "next": following})
 
 
 async def redeliver(request: Request) -> HTTPResponse:
-    """`POST /deliveries/redeliver`: send every webhook of a range once more, those that were given up by default."""
+    """`POST /deliveries/redeliver`: send a range of webhooks now; those that were given up, unless it says."""
     desk = desk_of(request)
     given = _read(RedeliverRange, request)
     wanted = DeliveryFilter(
         status=Status(given.state),
-        receiver=given.receiver and given.receiver.lower(),
+        receiver=_receiver(given.receiver),
         first=given.first_position,
         last=given.last_position,
         limit=STEP,
@@ -119,6 +132,16 @@ async def redeliver(request: Request) -> HTTPResponse:
         count += await _revive(desk, found)
         wanted = replace(wanted, first=found[-1].position + 1)
     return json_response({"redelivered": count}, status=HTTPStatus.ACCEPTED)
+
+
+def _receiver(given: str | None) -> str | None:
+    """A receiver's name, `host:port`, from that or from its URL. Raises RequestInvalid."""
+    if given is None:
+        return None
+    try:
+        return parse_url(given if "://" in given else f"http://{given}").receiver
+    except ValueError as error:
+        raise RequestInvalid(f"'receiver' must be host:port or a URL: {error}") from error
 
 
 async def _revive(desk: Desk, found: Iterable[Delivery]) -> int:
@@ -137,19 +160,12 @@ async def _revive(desk: Desk, found: Iterable[Delivery]) -> int:
     return sum(await asyncio.gather(*(revive(job_id, own) for job_id, own in positions.items())))
 
 
-async def _shown(desk: Desk, found: list[Delivery], following: str | None = None) -> HTTPResponse:
-    attempts = await deliveries.attempts(desk.read, [item.position for item in found])
-    shown = [delivery_object(item, attempts.get(item.position, ())) for item in found]
-    return json_response({"deliveries": shown, "next": following})
-
-
 def _read(shape: type[Body], request: Request) -> Body:
-    """The body as that shape; an empty one says nothing. Raises RequestInvalid naming every fault."""
+    """The body as that shape; an empty one says nothing. Raises RequestInvalid naming the faults."""
     try:
         return shape.model_validate_json(request.body or b"{}")
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, detail['loc'])) or 'the body'}: {detail['msg']}" for detail in error.errors()]
-        raise RequestInvalid("; ".join(faults)) from error
+        raise RequestInvalid(faults(error.errors())) from error
 
 
 def _micros(at: datetime) -> Micros:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -18,6 +18,7 @@ from foreman.destinations import Destinations
 from foreman.errors import Draining, ForemanError, NotReady, StorageFull
 from foreman.events.types import CancelledBy
 from foreman.projections.job import Job
+from foreman.scheduling.outlook import Outlook
 from foreman.storage.reading import Read
 from foreman.tails import Tails
 from foreman.target.client import Target
@@ -41,10 +42,18 @@ class Desk:
     residency: Residency
     tails: Tails
     destinations: Destinations
+    outlook: Outlook
     started_at: Micros
+    #: The metrics in the format that an Accept header asks for, and their content type.
+    render_metrics: Callable[[str], Awaitable[tuple[bytes, str]]]
+    #: Told of each answer: route, method, status, and the seconds that it took.
+    answered: Callable[[str, str, int, float], None]
     draining: bool = False
     #: Embedding calls that may be at the target at once.
     embedding: asyncio.Semaphore = field(init=False)
+    #: A follower of the log hears something at least this often, and is cut off when it takes nothing for so long.
+    follower_silence_s: float = 15.0
+    follower_patience_s: float = 30.0
     #: Nothing more will happen here: whoever still waits for a job is to leave.
     closing: bool = False
     _waits: set[asyncio.Timeout] = field(default_factory=set)
@@ -65,11 +74,6 @@ class Desk:
         if not self.inventory.known:
             raise NotReady(f"target unreachable: {self.inventory.health.error}")
         return model
-
-    def serving(self) -> str | None:
-        """The load key that the target works for now, or last."""
-        running = self.ledger.work.running
-        return next(iter(running.values())).load_key if running else self.residency.key
 
     def must_be_open(self) -> None:
         """Raises Draining once foreman is shutting down."""

@@ -13,6 +13,7 @@ from ulid import ULID
 from foreman.api.desk import Desk, desk_of
 from foreman.api.intake import Origin, idempotency_key, queue_jobs
 from foreman.api.query import ListQuery, WaitQuery, cursor, read_query, wanted_wait
+from foreman.api.queue import place_of
 from foreman.api.render import event_object, job_object, json_response
 from foreman.api.submissions import read_submissions
 from foreman.commands.types import CancelJob
@@ -136,6 +137,8 @@ async def retry(request: Request, job_id: str) -> HTTPResponse:
     job = await find_present(desk, job_id)
     if not job.finished:
         raise IllegalTransition(f"the job is still {job.state}; cancel it first to retry it")
+    # The secret first: both go in one transaction, so a body that is still there proves that the secret was.
+    secret = await deliveries.secret_of(desk.read, job.job_id) if job.webhook else None
     body = await contents.find(desk.read, job.job_id, contents.REQUEST)
     if body is None:
         raise JobExpired
@@ -145,7 +148,7 @@ async def retry(request: Request, job_id: str) -> HTTPResponse:
         job_class=job.job_class,
         retry_of=job.job_id,
         webhook=job.webhook,
-        webhook_secret=await deliveries.secret_of(desk.read, job.job_id) if job.webhook else None,
+        webhook_secret=secret,
     )
     key = idempotency_key(request, f"retry:{job.job_id}")
     outcome = await queue_jobs(desk, [(read_generation(body.data), origin)], key)
@@ -178,8 +181,8 @@ def _accepted(request: Request, desk: Desk, job: Job) -> HTTPResponse:
 
 
 def _shown(request: Request, desk: Desk, job: Job, inline: dict[str, bytes] | None = None) -> dict[str, Any]:
-    place = desk.ledger.work.queue.place(job.job_id, desk.serving()) if job.state is State.QUEUED else None
-    return job_object(job, base_url=_base_url(request, desk), place=place, inline=inline)
+    place = place_of(desk, job.job_id) if job.state is State.QUEUED else None
+    return job_object(job, base_url=_base_url(request, desk), queue=place, inline=inline)
 
 
 def _base_url(request: Request, desk: Desk) -> str:

@@ -12,6 +12,7 @@ from sanic import Request
 
 from foreman.config.kinds import duration_s
 from foreman.errors import RequestInvalid
+from foreman.events.codec import CODEC
 from foreman.fsm.job import State
 
 #: A wait longer than most proxies allow would only look like a broken connection.
@@ -64,6 +65,32 @@ class DeliveriesQuery(BaseModel):
     cursor: str | None = Field(None, max_length=64)
 
 
+class FollowQuery(BaseModel):
+    """`GET /events` as a stream: which events, and the position before the first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: int | None = Field(None, ge=0, le=LARGEST_POSITION)
+    job: str | None = None
+    type_: str | None = Field(None, alias="type")
+    model: str | None = Field(None, min_length=1)
+
+    def types(self) -> tuple[str, ...] | None:
+        """The types asked for, `a,b`. Raises RequestInvalid."""
+        if self.type_ is None:
+            return None
+        names = tuple(name.strip() for name in self.type_.split(","))
+        if unknown := [name for name in names if name not in CODEC.types]:
+            raise RequestInvalid(f"'type': {', '.join(unknown)!r} is none of {', '.join(CODEC.types)}")
+        return names
+
+
+class EventsQuery(FollowQuery):
+    """`GET /events` as a page."""
+
+    limit: int = Field(100, ge=1, le=1000)
+
+
 def cursor(position: int) -> str:
     """What `position_in` reads; callers are not to look into it."""
     return base64.urlsafe_b64encode(str(position).encode()).decode().rstrip("=")
@@ -80,6 +107,20 @@ def position_in(given: str | None) -> int | None:
     if not 0 <= position <= LARGEST_POSITION:
         raise RequestInvalid("'cursor' must be the 'next' of an earlier page")
     return position
+
+
+class NoQuery(BaseModel):
+    """A route that takes no parameters."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class QueueQuery(BaseModel):
+    """`GET /queue`: how many jobs to show of each load key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(10, ge=0, le=100)
 
 
 class WaitQuery(BaseModel):

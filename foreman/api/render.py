@@ -16,16 +16,15 @@ from foreman.projections import contents, documents
 from foreman.projections.deliveries import Delivery, message_id
 from foreman.projections.job import Job
 from foreman.projections.outbox import Attempt, Status
-from foreman.projections.queue import Place
 
 #: What there is of a job beside itself.
 URLS: Final = (("get", ""), ("events", "/events"), ("stream", "/stream"), ("deliveries", "/deliveries"))
 
 
 def job_object(
-    job: Job, *, base_url: str, place: Place | None = None, inline: Mapping[str, bytes] | None = None
+    job: Job, *, base_url: str, queue: dict[str, Any] | None = None, inline: Mapping[str, bytes] | None = None
 ) -> dict[str, Any]:
-    """Everything a caller may know of a job. `inline` holds the artifacts that are small enough to be shown."""
+    """Everything a caller may know of a job: `queue` is its place while it waits, `inline` the small artifacts."""
     url = documents.job_url(job.job_id, base_url)
     return {
         "job_id": job.job_id,
@@ -45,7 +44,7 @@ def job_object(
         "error": documents.error(job),
         "last_attempt_error": None if job.finished else job.error,
         "artifacts": [documents.artifact(ref, url, inline or {}) for ref in job.artifacts],
-        "queue": None if place is None else {"position": place.position, "ahead": place.ahead},
+        "queue": queue,
         "retry_of": job.retry_of,
         "webhook": job.webhook,
         "version": job.version,
@@ -68,17 +67,21 @@ def event_object(recorded: Recorded) -> dict[str, Any]:
     }
 
 
-def delivery_object(delivery: Delivery, attempts: Sequence[Attempt] = ()) -> dict[str, Any]:
-    """One delivery and how its attempts went."""
+def delivery_object(
+    delivery: Delivery, attempts: Sequence[Attempt] = (), waits_for: str | None = None
+) -> dict[str, Any]:
+    """One delivery and how its attempts went. `waits_for` is the one that has to end before it may be sent."""
     pending = delivery.status is Status.PENDING
     return {
         "id": message_id(delivery.job_id, delivery.version),
         "job_id": delivery.job_id,
         "version": delivery.version,
+        "tells": delivery.state,
         "log_position": delivery.position,
         "receiver": delivery.receiver,
         "state": delivery.status,
-        "next_attempt_at": documents.time(delivery.due) if pending and delivery.due else None,
+        "next_attempt_at": documents.time(delivery.due) if pending and waits_for is None else None,
+        "waits_for": waits_for,
         "ended_at": None if pending else documents.time(delivery.ended),
         "attempt_count": delivery.attempts,
         "attempts": [_attempt(attempt) for attempt in attempts],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -19,7 +20,7 @@ from sanic.handlers import ErrorHandler
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse, raw
 
-from foreman.api import blocking, deliveries, follow, jobs, ollama, system
+from foreman.api import blocking, deliveries, events, follow, jobs, metrics, ollama, queue, system
 from foreman.api.desk import Desk, desk_of
 from foreman.api.doors import allow_origin, check_token, is_foreign
 from foreman.api.errors import JSON, REQUEST_CANCELED, error_body, error_response
@@ -35,7 +36,7 @@ NEVER_S: Final = 10 * 365 * 24 * 3600
 IDLE_S: Final = 120
 TEXT: Final = "text/plain"
 #: Where foreman answers in its own words and not in Ollama's.
-OURS: Final = ("/jobs", "/deliveries", "/healthz")
+OURS: Final = ("/jobs", "/deliveries", "/events", "/healthz", "/metrics", "/queue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,11 @@ class Route:
     methods: tuple[str, ...]
     handler: Callable[..., Any]
     streamed: bool = False
+
+    @property
+    def label(self) -> str:
+        """The path as people write it, `/jobs/{job_id}`."""
+        return re.sub(r"<(\w+):\w+>", r"{\1}", self.path)
 
 
 BLOB: Final = "/api/blobs/<digest:str>"
@@ -78,14 +84,20 @@ ROUTES: Final = (
     Route("/jobs/<job_id:str>/retry", ("POST",), jobs.retry),
     Route("/jobs/<job_id:str>/deliveries", ("GET",), deliveries.of_job),
     Route("/jobs/<job_id:str>/deliveries/redeliver", ("POST",), deliveries.redeliver_of_job),
+    Route("/queue", ("GET",), queue.queue),
     Route("/deliveries", ("GET",), deliveries.list_deliveries),
     Route("/deliveries/redeliver", ("POST",), deliveries.redeliver),
+    Route("/events", ("GET", "HEAD"), events.events),
+    Route("/metrics", ("GET",), metrics.metrics),
     Route("/healthz", ("GET", "HEAD"), system.healthz),
 )
 #: The methods of each path, in Ollama's order.
 ALLOWED: Final[dict[str, tuple[str, ...]]] = {}
 for _route in ROUTES:
     ALLOWED[_route.path] = (*ALLOWED.get(_route.path, ()), *_route.methods)
+#: Each route with each of its methods, as metrics know them; and what stands for a request that no route is for.
+ENDPOINTS: Final = tuple((route.label, method) for route in ROUTES for method in route.methods)
+NO_ENDPOINT: Final = ("other", "other")
 
 
 def create_app(
@@ -109,12 +121,20 @@ def create_app(
     # What Sanic's own runner would say of itself; without it every answer carries an empty `alt-svc`.
     app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1}))
     for number, route in enumerate(ROUTES):
-        app.add_route(route.handler, route.path, methods=route.methods, name=f"route_{number}", stream=route.streamed)
+        app.add_route(
+            route.handler,
+            route.path,
+            methods=route.methods,
+            name=f"route_{number}",
+            stream=route.streamed,
+            ctx_label=route.label,
+        )
     token = desk.settings.token.get_secret_value() if desk.settings.token else None
 
     @app.signal("http.routing.before")
     async def at_the_door(request: Request) -> None:
         """Before the body is read, so that a stranger cannot make foreman read one."""
+        request.ctx.began = desk.clock.monotonic()
         if is_foreign(request, check_host=local_only):
             raise Foreign
         check_token(request, token)
@@ -122,6 +142,10 @@ def create_app(
     async def finish(request: Request, response: BaseHTTPResponse) -> None:
         response.headers.setdefault("date", formatdate(usegmt=True))
         allow_origin(request, response)
+        began = getattr(request.ctx, "began", None)
+        if began is not None:
+            route, method = (request.route.ctx.label, request.method) if request.route else NO_ENDPOINT
+            desk.answered(route, method, response.status, desk.clock.monotonic() - began)
 
     app.register_middleware(finish, "response")
     return app

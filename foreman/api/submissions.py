@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
@@ -23,7 +24,9 @@ MOST_JOBS: Final = 1_000
 LONGEST_SECRET: Final = 1_024
 MOST_FAULTS: Final = 10
 #: Members of a job that are foreman's and not the target's.
-OURS: Final = frozenset({"class", "endpoint", "state_webhook_url", "webhook_events", "webhook_secret"})
+WEBHOOK_MEMBERS: Final = ("state_webhook_url", "webhook_events", "webhook_secret")
+OURS: Final = frozenset({"class", "endpoint", *WEBHOOK_MEMBERS})
+ABOUT_WEBHOOKS: Final = re.compile("web_?hook|callback", re.IGNORECASE)
 #: The states that a receiver can be told of. Removal by age is none of them.
 TOLD: Final = tuple(state.value for state in State if state not in {State.NEW, State.EXPIRED})
 
@@ -55,7 +58,9 @@ def _webhook_secret(value: str | None) -> str | None:
 
 def _webhook_events(value: list[str] | None) -> list[str] | None:
     if value is not None and not set(value) <= set(TOLD):
-        raise PydanticCustomError("webhook_events", "may name only job states: {told}", {"told": ", ".join(TOLD)})
+        odd = ", ".join(repr(name[:50]) for name in value if name not in TOLD)
+        words = {"odd": odd[:200], "told": ", ".join(TOLD)}
+        raise PydanticCustomError("webhook_events", "{odd} is no job state; there are {told}", words)
     return value
 
 
@@ -157,7 +162,7 @@ def _one(item: Any, text: bytes | None, where: str) -> Accepted:
     try:
         spec = JobSpec.model_validate(item)
     except ValidationError as error:
-        raise RequestInvalid(where + _faults(error.errors())) from error
+        raise RequestInvalid(where + faults(error.errors())) from error
     if spec.state_webhook_url is None and (spec.webhook_events is not None or spec.webhook_secret is not None):
         raise RequestInvalid(f"{where}webhook_events and webhook_secret need a 'state_webhook_url'")
     if spec.target is Endpoint.CHAT and not spec.messages:
@@ -177,16 +182,20 @@ def _check_names(item: dict[str, Any], where: str) -> None:
     odd = [name for name in item if name not in MEMBERS and name.casefold() in MEMBERS]
     if odd:
         raise RequestInvalid(f"{where}members are written in lower case: {_quoted(odd)}")
+    # A misspelt webhook would be accepted, and its caller wait for ever. The target has no member of such a name.
+    alike = [name for name in item if name not in MEMBERS and ABOUT_WEBHOOKS.search(name)]
+    if alike:
+        raise RequestInvalid(f"{where}there is no member {_quoted(alike)}; for webhooks: {', '.join(WEBHOOK_MEMBERS)}")
 
 
-def _faults(details: Sequence[Any]) -> str:
+def faults(details: Sequence[Any]) -> str:
     """As many as a caller would read: a list may hold thousands."""
     shown = "; ".join(_fault(detail) for detail in details[:MOST_FAULTS])
     return shown if len(details) <= MOST_FAULTS else f"{shown}; and {len(details) - MOST_FAULTS} more"
 
 
 def _fault(detail: Any) -> str:
-    place = ".".join(str(part) for part in detail["loc"])
+    place = ".".join(str(part)[:50] for part in detail["loc"]) or "the body"
     if detail["type"] == "missing":
         return f"'{place}' is missing"
     return f"'{place}': {detail['msg']}"

@@ -21,6 +21,7 @@ async def healthz(request: Request) -> HTTPResponse:
             "status": "stopping" if desk.draining else "ok",
             "degraded": health.up is not True,
             "degraded_since": time(health.away_since),
+            "stalled": time(health.stalled_since),
             "target": {
                 "reachable": health.up,
                 "version": health.version or None,

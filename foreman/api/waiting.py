@@ -22,6 +22,8 @@ from foreman.projections.job import Job
 from foreman.tails import Ending, Tail
 
 JOB_ID_HEADER: Final = "x-foreman-job-id"
+#: The call's place when it came: 1 = next, 0 = it did not have to wait, or its job ran already.
+POSITION_HEADER: Final = "x-foreman-queue-position"
 NDJSON: Final = "application/x-ndjson"
 #: What keeps a waiting client: every one of them skips spaces before a JSON value (ADR 16).
 KEEPALIVE: Final = b" "
@@ -35,7 +37,8 @@ class Waiting:
         self._desk = desk
         self._job = job
         self._tail = tail
-        self._headers = {JOB_ID_HEADER: job.job_id}
+        place = desk.ledger.work.queue.place(job.job_id, desk.outlook.serving)
+        self._headers = {JOB_ID_HEADER: job.job_id, POSITION_HEADER: str(place.position if place else 0)}
         self._response: HTTPResponse | None = None
         #: Chunks of the present run that the caller has.
         self._sent = 0

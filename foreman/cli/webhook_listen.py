@@ -47,7 +47,7 @@ def line(payload: Payload, verdict: Verdict, at: datetime) -> str:
     if verdict.gap:
         first, last = verdict.gap
         missing = f"{first}" if first == last else f"{first}–{last}"  # noqa: RUF001
-        notes.append(f"gap: {missing} not seen (filtered, or still to come)")
+        notes.append(f"gap: {missing} not seen (not asked for, or given up)")
     if verdict.out_of_order:
         notes.append("out of order")
     return "  ".join([*parts, *(click.style(note, fg="yellow") for note in notes)])

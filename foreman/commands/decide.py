@@ -148,6 +148,8 @@ def _finish(command: FinishJob, job: Job, known: Known) -> Decision:
         eval_duration=metrics.eval_duration,
         first_token_s=metrics.first_token_s,
         run_s=metrics.run_s,
+        load_key=job.load_key,
+        job_class=job.job_class,
     )
     return _one(job, event, *command.artifacts)
 
@@ -184,7 +186,8 @@ def _redeliver(command: Redeliver, job: Job, known: Known) -> Decision:
         raise Expired
     if job.webhook is None:
         return Decision(answer=(job.job_id,))
-    revived = Revived(job_id=job.job_id, receiver=receiver_of(job.webhook.url), positions=command.positions)
+    receiver = receiver_of(job.webhook.url)
+    revived = Revived(job_id=job.job_id, receiver=receiver, positions=command.positions, at=known.now)
     return Decision(answer=(job.job_id,), outbox=(revived,))
 
 

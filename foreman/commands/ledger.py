@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -16,11 +16,12 @@ from foreman.errors import CommitUnknown, Draining, ForemanError, StorageFull
 from foreman.events import log
 from foreman.events.codec import GENESIS
 from foreman.events.feed import OUTBOX, Feed
-from foreman.events.types import DAEMON, Position
+from foreman.events.types import DAEMON, Position, Recorded
 from foreman.projections import deliveries, jobs, keys, snapshots
 from foreman.projections.job import Job
 from foreman.projections.outbox import Outbox
 from foreman.projections.statistics import Statistics
+from foreman.projections.tally import NO_JOB, Facts, Tally, facts_of
 from foreman.projections.work import Work
 from foreman.storage.database import Database, Statement
 
@@ -65,6 +66,9 @@ class Ledger:
         self.work = Work()
         self.outbox = Outbox()
         self.statistics = Statistics()
+        self.tally = Tally()
+        #: Told of each commit's length, in seconds.
+        self.on_commit: list[Callable[[float], None]] = []
         self._hash = GENESIS
         self._daemon_version = 0
         self._views: OrderedDict[str, Job] = OrderedDict()
@@ -84,7 +88,8 @@ class Ledger:
         self.work = Work.of(unfinished)
         self.outbox = Outbox.of(await deliveries.pending(read))
         self.statistics = await snapshots.statistics_now(read)
-        self._snapshot_at = self.statistics.position
+        self.tally = await snapshots.tally_now(read)
+        self._snapshot_at = await snapshots.taken_at(read)
         return unfinished
 
     def at_hand(self, job_id: str) -> Job | None:
@@ -136,13 +141,17 @@ class Ledger:
         if not batch.is_empty:
             at = self.statistics.position
             due = at - self._snapshot_at >= SNAPSHOT_EVERY
-            snapshot = [Statement(snapshots.UPSERT, [snapshots.row(self.statistics)])] if due else []
+            states = [snapshots.row(self.statistics), snapshots.row(self.tally)] if due else []
+            began = self.clock.monotonic()
             try:
-                await self.database.transact([*batch.statements(), *snapshot])
+                await self.database.transact([*batch.statements(), Statement(snapshots.UPSERT, states)])
             except StorageFull as error:
                 # Those who were refused too: what they were refused for may not have come about.
                 _settle_all(requests, error)
                 return
+            took_s = self.clock.monotonic() - began
+            for told in self.on_commit:
+                told(took_s)
             if due:
                 self._snapshot_at = at
             self._publish(batch)
@@ -192,6 +201,7 @@ class Ledger:
         for recorded in batch.recorded:
             self.work.apply(recorded)
             self.statistics.apply(recorded)
+            self.tally.apply(recorded, _facts(batch, recorded))
         for change in batch.outbox:
             self.outbox.apply(change)
         if batch.emptied:
@@ -207,6 +217,10 @@ def _judge(batch: Batch, command: Command) -> Outcome | ForemanError:
         return batch.carry_out(command)
     except ForemanError as error:
         return error
+
+
+def _facts(batch: Batch, recorded: Recorded) -> Facts:
+    return NO_JOB if recorded.stream == DAEMON else facts_of(batch.jobs[recorded.stream])
 
 
 def _settle_all(requests: Iterable[Request], error: ForemanError) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from foreman.events import log
-from foreman.projections import contents, deliveries, jobs, keys, snapshots
+from foreman.projections import contents, deliveries, jobs, keys, snapshots, webhook_totals
 
 MIGRATIONS: Final[tuple[str, ...]] = (
     log.SCHEMA + contents.SCHEMA + jobs.SCHEMA + keys.SCHEMA + snapshots.SCHEMA,
     deliveries.SCHEMA,
+    webhook_totals.SCHEMA,
 )

@@ -102,7 +102,7 @@ class RecordAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redeliver:
-    """Deliver these once more, as if never tried; those that are still pending stay as they are."""
+    """Deliver these at once, as if never tried, whether they have ended or wait for their next attempt."""
 
     job_id: str
     positions: tuple[Position, ...]

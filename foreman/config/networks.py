@@ -32,8 +32,8 @@ _WORDS: Final = {
     "lan": _networks("10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 127.0.0.0/8 100.64.0.0/10 ::1 fc00::/7"),
     "public": (),
 }
-#: Where clouds hand out credentials, at private or shared addresses. Only a network that names them opens them.
-_METADATA: Final = frozenset(map(ip_address, ("100.100.100.200", "fd00:ec2::254", "fd20:ce::254")))
+#: Where clouds serve their machines, credentials among other things. Only a network that names them opens them.
+_METADATA: Final = frozenset(map(ip_address, ("100.100.100.200", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254")))
 _WRITTEN: Final = re.compile(r"[0-9A-Fa-f:.]{1,45}(?:/[0-9]{1,3})?")
 
 
@@ -57,7 +57,7 @@ class Networks:
         address = plain(address)
         if any(address in network for network in self.named) or self._is_within_words(address):
             return None
-        return _kind(address) or ("not a public address" if self.words else "not in FOREMAN_WEBHOOK_NETWORKS")
+        return _kind(address) or ("not a public address" if self.words else "in none of the networks that were named")
 
     def _is_within_words(self, address: IPAddress) -> bool:
         if not self.words or address in _METADATA:
@@ -105,7 +105,7 @@ def _kind(address: IPAddress) -> str | None:
         "a link-local address": address.is_link_local,
         "a multicast address": address.is_multicast,
         "the unspecified address": address.is_unspecified,
-        "where clouds hand out credentials": address in _METADATA,
+        "where clouds serve their machines": address in _METADATA,
         "the broadcast address": address == IPv4Address("255.255.255.255"),
     }
     return next((words for words, holds in kinds.items() if holds), None)

@@ -42,8 +42,8 @@ def _row(variable: str, default: str, group: str, description: str, **bounds: An
     return Field(default, alias=variable, description=description, json_schema_extra={"group": group}, **bounds)
 
 
-class Settings(BaseModel):
-    """Everything that can be set, checked and in the units of the field names. Made by `load`."""
+class _Connections(BaseModel):
+    """The rows of how foreman is reached and how it reaches its target."""
 
     model_config = ConfigDict(frozen=True, validate_default=True, extra="ignore", hide_input_in_errors=True)
 
@@ -98,6 +98,17 @@ class Settings(BaseModel):
         "How often the Ollama server is asked which models it has and which are loaded.",
         ge=0.01,
     )
+    stall_after_s: Duration = _row(
+        "FOREMAN_STALL_AFTER",
+        "5m",
+        "Target",
+        "A load or a generation without a byte of its answer for this long has stalled, and its attempt is over; 0 "
+        "never.",
+        ge=0,
+    )
+    stall_between_s: Duration = _row(
+        "FOREMAN_STALL_BETWEEN", "2m", "Target", "The same for a stream that has begun; 0 never.", ge=0
+    )
     keep_alive: KeepAlive = _row(
         "FOREMAN_KEEP_ALIVE",
         "-1",
@@ -124,6 +135,10 @@ class Settings(BaseModel):
         "Target",
         "Whether callers may pull, push, create, copy and delete models through foreman.",
     )
+
+
+class Settings(_Connections):
+    """Everything that can be set, checked and in the units of the field names. Made by `load`."""
 
     parallel: Count = _row(
         "FOREMAN_PARALLEL",

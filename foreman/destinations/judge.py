@@ -111,7 +111,7 @@ class Destinations:
 
     def _refusal(self, place: Place, target: Sequence[Place]) -> str | None:
         if (reason := self._networks.refusal(place.ip)) is not None:
-            return reason
+            return f"{reason}; FOREMAN_WEBHOOK_NETWORKS says where they may go"
         port = place.sockaddr[1]
         if port in {own for _, own in self.listening} and _is_here(place):
             return f"foreman itself, which listens on port {port}"

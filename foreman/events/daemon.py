@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
 from foreman.events.types import Event
+
+
+class Stage(StrEnum):
+    """How far a call to the target had come."""
+
+    LOADING = "loading"
+    #: The request was sent and no byte of its answer had come.
+    STARTING = "starting"
+    ANSWERING = "answering"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +36,19 @@ class TargetRecovered(Event):
     version: str
     #: Seconds since it was seen to be away.
     away_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetStalled(Event):
+    """A call showed no sign of life for too long and was closed; the job's attempt counts as broken."""
+
+    type: ClassVar[str] = "target.stalled"
+
+    stage: Stage
+    model: str
+    job_id: str
+    #: Seconds without a byte.
+    silent_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,4 +90,11 @@ class DaemonStopped(Event):
     waiting: int
 
 
-DAEMON_EVENTS: tuple[type[Event], ...] = (TargetDegraded, TargetRecovered, ModelSwapped, DaemonStarted, DaemonStopped)
+DAEMON_EVENTS: tuple[type[Event], ...] = (
+    TargetDegraded,
+    TargetRecovered,
+    TargetStalled,
+    ModelSwapped,
+    DaemonStarted,
+    DaemonStopped,
+)

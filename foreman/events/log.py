@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
+
+import orjson
 
 from foreman.clock import Micros
 from foreman.events.codec import CODEC, GENESIS
@@ -37,6 +40,32 @@ SELECT_STREAM: Final = """
 SELECT position, stream, version, type, at, data, hash FROM events WHERE stream = ? AND version > ?
 ORDER BY version LIMIT ?
 """
+#: The wanted events from ?1 (left out) to ?2. Which model a job is for, its row says, which its first event wrote.
+SELECT_PAGE: Final = """
+SELECT position, stream, version, type, at, data, hash FROM events WHERE position > ?1 AND position <= ?2
+AND (?3 IS NULL OR type IN (SELECT value FROM json_each(?3)))
+AND (?4 IS NULL OR EXISTS (SELECT 1 FROM jobs WHERE jobs.job_id = events.stream AND jobs.model = ?4))
+ORDER BY position LIMIT ?5
+"""
+#: The same of one stream. The plus keeps SQLite from walking through all positions instead of the stream's index.
+SELECT_PAGE_OF_STREAM: Final = """
+SELECT position, stream, version, type, at, data, hash FROM events WHERE stream = ?6
+AND +position > ?1 AND +position <= ?2
+AND (?3 IS NULL OR type IN (SELECT value FROM json_each(?3)))
+AND (?4 IS NULL OR EXISTS (SELECT 1 FROM jobs WHERE jobs.job_id = events.stream AND jobs.model = ?4))
+ORDER BY version LIMIT ?5
+"""
+#: Positions looked at for one page of a filtered log: what is rare must not keep a reader busy with all of it.
+SCANNED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFilter:
+    """Which events are wanted; None means any. `model` is a canonical name, and only jobs have one."""
+
+    stream: str | None = None
+    types: tuple[str, ...] | None = None
+    model: str | None = None
 
 
 def row(recorded: Recorded, text: str) -> tuple[Any, ...]:
@@ -79,6 +108,23 @@ async def after(read: Read, position: int, limit: int) -> list[Recorded]:
 async def of_stream(read: Read, stream: str, after_version: int, limit: int) -> list[Recorded]:
     """One stream's events past `after_version`, in order."""
     return [from_row(row) for row in await read(SELECT_STREAM, (stream, after_version, limit))]
+
+
+async def page(read: Read, wanted: LogFilter, after: int, head: int, limit: int) -> tuple[list[Recorded], Position]:
+    """Wanted events past `after` and up to `head`, and the position to go on from, past all that were looked at.
+
+    It looks at so many positions at most, but at all of one stream's: the page may be empty before the head.
+    """
+    types = None if wanted.types is None else orjson.dumps(wanted.types).decode()
+    if wanted.stream is None:
+        last = min(head, after + SCANNED)
+        rows = await read(SELECT_PAGE, (after, last, types, wanted.model, limit))
+    else:
+        last = head
+        rows = await read(SELECT_PAGE_OF_STREAM, (after, last, types, wanted.model, limit, wanted.stream))
+    events = [from_row(row) for row in rows]
+    reached = events[-1].position if len(events) == limit else last
+    return events, Position(max(after, reached))
 
 
 async def position_at(read: Read, at: Micros) -> Position:

@@ -181,6 +181,9 @@ class JobDone(Event):
     first_token_s: float | None = None
     #: Seconds from the request to the end of the answer.
     run_s: float | None = None
+    #: Those of the job, so that what was measured can be kept per model without looking back.
+    load_key: str | None = None
+    job_class: JobClass | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +233,7 @@ class Recorded:
     stream: str
     #: Its place in its stream, from 1 on without gaps.
     version: int
+    #: When, in microseconds since 1970, UTC.
     at: Micros
     #: SHA-256 over the previous event's hash and this event's bytes.
     hash: bytes

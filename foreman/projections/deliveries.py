@@ -19,13 +19,14 @@ from foreman.fsm.job import FINISHED, State
 from foreman.projections.job import Job
 from foreman.projections.outbox import Attempt, Attempted, Change, Dropped, Pending, Revived, Status, Told
 from foreman.storage.database import Statement
-from foreman.storage.reading import Read
+from foreman.storage.reading import Read, Row
 
 SCHEMA: Final = """
 CREATE TABLE deliveries (
     position INTEGER PRIMARY KEY,
     job_id   TEXT NOT NULL,
     version  INTEGER NOT NULL,
+    state    TEXT NOT NULL,
     receiver TEXT NOT NULL,
     status   TEXT NOT NULL CHECK (status IN ('pending', 'delivered', 'dead', 'gone')),
     attempts INTEGER NOT NULL,
@@ -53,8 +54,8 @@ CREATE TABLE webhook_secrets (
 """
 
 INSERT: Final = """
-INSERT INTO deliveries (position, job_id, version, receiver, status, attempts, failures, due)
-VALUES (?, ?, ?, ?, 'pending', 0, 0, 0)
+INSERT INTO deliveries (position, job_id, version, state, receiver, status, attempts, failures, due)
+VALUES (?, ?, ?, ?, ?, 'pending', 0, 0, ?)
 """
 #: Nothing is kept of an attempt whose delivery has gone meanwhile.
 INSERT_ATTEMPT: Final = """
@@ -67,9 +68,11 @@ UPDATE deliveries SET status = ?2, due = ?3, ended = coalesce(?4, ended),
     attempts = attempts + ?5, failures = failures + ?6
 WHERE position = ?1 AND status = 'pending'
 """
-REVIVE: Final = """
-UPDATE deliveries SET status = 'pending', due = 0, failures = 0 WHERE position = ? AND status != 'pending'
+#: The receiver wants no more of the job.
+UPDATE_LATER: Final = """
+UPDATE deliveries SET status = 'gone', ended = ?3 WHERE job_id = ?1 AND position > ?2 AND status = 'pending'
 """
+REVIVE: Final = "UPDATE deliveries SET status = 'pending', due = ?2, failures = 0 WHERE position = ?1"
 DELETE_ATTEMPTS: Final = """
 DELETE FROM delivery_attempts WHERE position IN (SELECT position FROM deliveries WHERE job_id = ?)
 """
@@ -85,10 +88,15 @@ SELECT 1 FROM deliveries AS own JOIN deliveries AS earlier USING (job_id)
 WHERE own.position = ? AND own.ended IS NULL AND earlier.status = 'gone' AND earlier.position < own.position LIMIT 1
 """
 SELECT_SECRET: Final = "SELECT secret FROM webhook_secrets WHERE job_id = ?"  # noqa: S105  (a query)
-COLUMNS: Final = "position, job_id, version, receiver, status, attempts, due, ended"
+COLUMNS: Final = "position, job_id, version, state, receiver, status, attempts, due, ended"
 SELECT_ATTEMPTS: Final = """
 SELECT position, at, duration, address, status, reply, error FROM delivery_attempts
 WHERE position IN (SELECT value FROM json_each(?)) ORDER BY position, number
+"""
+SELECT_LAST: Final = """
+SELECT made.position, at, duration, address, made.status, reply, error
+FROM deliveries AS own JOIN delivery_attempts AS made ON made.position = own.position AND made.number = own.attempts
+WHERE own.position IN (SELECT value FROM json_each(?))
 """
 
 
@@ -99,6 +107,8 @@ class Delivery:
     position: Position
     job_id: str
     version: int
+    #: The job's state that it tells of.
+    state: str
     receiver: str
     status: Status
     #: Attempts made in all.
@@ -137,7 +147,14 @@ def is_told(job: Job) -> bool:
 def told(job: Job) -> Told:
     """The change that tells of the job's last event."""
     assert job.webhook is not None
-    return Told(job_id=job.job_id, position=job.position, version=job.version, receiver=receiver_of(job.webhook.url))
+    return Told(
+        job_id=job.job_id,
+        position=job.position,
+        version=job.version,
+        receiver=receiver_of(job.webhook.url),
+        state=job.state.value,
+        at=job.updated_at,
+    )
 
 
 @lru_cache(maxsize=1_024)
@@ -156,16 +173,22 @@ def statements(changes: Iterable[Change], now: Micros) -> list[Statement]:
 
 
 def _insert(change: Told, now: Micros) -> list[Statement]:
-    return [Statement(INSERT, [(change.position, change.job_id, change.version, change.receiver)])]
+    row = (change.position, change.job_id, change.version, change.state, change.receiver, change.at)
+    return [Statement(INSERT, [row])]
 
 
 def _update(change: Attempted, now: Micros) -> list[Statement]:
     made = [] if change.attempt is None else [_attempt_row(change.position, change.attempt)]
-    return [Statement(INSERT_ATTEMPT, made), Statement(UPDATE, [_update_row(change, now)])]
+    later = [(change.job_id, change.position, now)] if change.status is Status.GONE else []
+    return [
+        Statement(INSERT_ATTEMPT, made),
+        Statement(UPDATE, [_update_row(change, now)]),
+        Statement(UPDATE_LATER, later),
+    ]
 
 
 def _revive(change: Revived, now: Micros) -> list[Statement]:
-    return [Statement(REVIVE, [(position,) for position in change.positions])]
+    return [Statement(REVIVE, [(position, change.at) for position in change.positions])]
 
 
 def _delete(change: Dropped, now: Micros) -> list[Statement]:
@@ -236,21 +259,29 @@ async def page(read: Read, wanted: DeliveryFilter) -> list[Delivery]:
 
 async def attempts(read: Read, positions: Iterable[Position]) -> dict[Position, list[Attempt]]:
     """The attempts at these deliveries, oldest first."""
+    return _by_position(await read(SELECT_ATTEMPTS, (orjson.dumps(list(positions)).decode(),)))
+
+
+async def last_attempts(read: Read, positions: Iterable[Position]) -> dict[Position, list[Attempt]]:
+    """The last attempt at each of these deliveries, if there was one."""
+    return _by_position(await read(SELECT_LAST, (orjson.dumps(list(positions)).decode(),)))
+
+
+def _by_position(rows: Iterable[Row]) -> dict[Position, list[Attempt]]:
     found: dict[Position, list[Attempt]] = {}
-    for position, at, duration, address, status, reply, error in await read(
-        SELECT_ATTEMPTS, (orjson.dumps(list(positions)).decode(),)
-    ):
+    for position, at, duration, address, status, reply, error in rows:
         attempt = Attempt(at=at, duration=duration, address=address, status=status, reply=reply, error=error)
         found.setdefault(position, []).append(attempt)
     return found
 
 
 def _from_row(row: tuple[Any, ...]) -> Delivery:
-    position, job_id, version, receiver, status, made, due, ended = row
+    position, job_id, version, state, receiver, status, made, due, ended = row
     return Delivery(
         position=position,
         job_id=job_id,
         version=version,
+        state=state,
         receiver=receiver,
         status=Status(status),
         attempts=made,

@@ -42,11 +42,12 @@ _ADAPTER: Final = TypeAdapter(Job)
 SELECT_ONE: Final = "SELECT view FROM jobs WHERE job_id = ?"
 SELECT_MANY: Final = "SELECT view FROM jobs WHERE job_id IN (SELECT value FROM json_each(?))"
 SELECT_ACTIVE: Final = "SELECT view FROM jobs WHERE state IN (SELECT value FROM json_each(?)) ORDER BY ordinal"
-#: Finished before ?1; one that has something to tell yet has until ?2.
+#: Finished before ?1; one that has something to tell yet has until ?2. (The plus keeps SQLite from going through all
+#: that is pending for each of these jobs.)
 SELECT_OVERDUE: Final = """
 SELECT job_id FROM jobs WHERE completed IS NOT NULL AND state != 'expired' AND completed < ?1 AND (
     completed < ?2 OR NOT EXISTS (
-        SELECT 1 FROM deliveries WHERE deliveries.job_id = jobs.job_id AND deliveries.status = 'pending'
+        SELECT 1 FROM deliveries WHERE deliveries.job_id = jobs.job_id AND +deliveries.status = 'pending'
     )
 )
 ORDER BY completed LIMIT ?3

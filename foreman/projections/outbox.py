@@ -17,7 +17,9 @@ from sortedcontainers import SortedList
 from foreman.clock import Micros
 from foreman.events.types import Position
 
-AT_ONCE: Final = Micros(0)
+NOT_DUE: Final = Micros(0)
+#: No wait is longer than a day. One that ends later than this was reckoned by a clock that has been put back since.
+FARTHEST: Final = 25 * 3600 * 1_000_000
 
 
 class Status(StrEnum):
@@ -53,6 +55,9 @@ class Told:
     position: Position
     version: int
     receiver: str
+    #: The state it tells of.
+    state: str
+    at: Micros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +69,17 @@ class Attempted:
     attempt: Attempt | None
     status: Status
     #: When the next one is due, if it is pending still.
-    due: Micros = AT_ONCE
+    due: Micros = NOT_DUE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revived:
-    """A change: deliveries that had ended are to be made once more."""
+    """A change: deliveries are begun anew, whether they had ended or wait for their next attempt."""
 
     job_id: str
     receiver: str
     positions: tuple[Position, ...]
+    at: Micros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +97,8 @@ class Pending:
     """One delivery that has not ended."""
 
     position: Position
-    due: Micros = field(default=AT_ONCE, compare=False)
+    #: Since when it may be sent, which is its place in line; after a failure, when it is to be sent again.
+    due: Micros = field(compare=False)
     #: Attempts that failed since it was last begun anew.
     failures: int = field(default=0, compare=False)
 
@@ -119,6 +126,11 @@ class Due(NamedTuple):
     position: Position
     job_id: str
     receiver: str
+    failures: int
+
+    def is_due(self, now: Micros) -> bool:
+        """Whether it may be sent; what has not failed yet waits for no clock."""
+        return not self.failures or not now < self.due <= now + FARTHEST
 
 
 class Outbox:
@@ -146,10 +158,10 @@ class Outbox:
     def apply(self, change: Change) -> None:
         """Take one more change into account."""
         match change:
-            case Told(job_id=job_id, receiver=receiver, position=position):
-                self._extend(self._lane(job_id, receiver), (position,))
-            case Revived(job_id=job_id, receiver=receiver, positions=positions):
-                self._extend(self._lane(job_id, receiver), positions)
+            case Told(job_id=job_id, receiver=receiver, position=position, at=at):
+                self._begin(self._lane(job_id, receiver), (position,), at)
+            case Revived(job_id=job_id, receiver=receiver, positions=positions, at=at):
+                self._begin(self._lane(job_id, receiver), positions, at)
             case Attempted():
                 self._attempted(change)
             case Dropped(job_id=job_id):
@@ -161,7 +173,7 @@ class Outbox:
     def take(self, now: Micros, admits: Callable[[str], bool]) -> Lane | None:
         """Take the lane that is due longest among those whose receivers are admitted; None if there is none."""
         place = self._next(admits)
-        if place is None or place.due > now:
+        if place is None or not place.is_due(now):
             return None
         lane = self.lanes[place.job_id]
         self._leave(lane)
@@ -183,12 +195,14 @@ class Outbox:
     def _lane(self, job_id: str, receiver: str) -> Lane:
         return self.lanes.setdefault(job_id, Lane(job_id, receiver, []))
 
-    def _extend(self, lane: Lane, positions: Iterable[Position]) -> None:
+    def _begin(self, lane: Lane, positions: tuple[Position, ...], at: Micros) -> None:
         self._leave(lane)
-        for position in positions:
-            if all(pending.position != position for pending in lane.pending):
-                insort(lane.pending, Pending(position))
-                self.pending += 1
+        begun = [pending for pending in lane.pending if pending.position in positions]
+        self.pending += len(set(positions)) - len(begun)
+        for pending in begun:
+            lane.pending.remove(pending)
+        for position in set(positions):
+            insort(lane.pending, Pending(position, at))
         self._stand(lane)
 
     def _attempted(self, change: Attempted) -> None:
@@ -203,10 +217,15 @@ class Outbox:
                     pending.due = change.due
                     pending.failures += 1
                 else:
-                    lane.pending.remove(pending)
-                    self.pending -= 1
+                    ended = lane.pending if change.status is Status.GONE else [pending]
+                    self._end(lane, [one for one in ended if one.position >= change.position])
                 break
         self._stand(lane)
+
+    def _end(self, lane: Lane, ended: list[Pending]) -> None:
+        for pending in ended:
+            lane.pending.remove(pending)
+        self.pending -= len(ended)
 
     def _stand(self, lane: Lane) -> None:
         """Put the lane in line; one without deliveries is over."""
@@ -241,4 +260,5 @@ class Outbox:
 
 
 def _place(lane: Lane) -> Due:
-    return Due(lane.head.due, lane.head.position, lane.job_id, lane.receiver)
+    head = lane.head
+    return Due(head.due, head.position, lane.job_id, lane.receiver, head.failures)

@@ -180,6 +180,20 @@ class Queue:
             return None
         return next((job for job in lane.ready[job_class] if job.job_id not in besides), None)
 
+    def ready(self, load_key: str, job_class: JobClass) -> Iterator[Waiting]:
+        """The ready jobs of a load key and class, oldest first; read it before the queue changes."""
+        lane = self._lanes.get(load_key)
+        return iter(()) if lane is None else iter(lane.ready[job_class])
+
+    def resting(self) -> Iterator[Waiting]:
+        """The jobs in backoff, those that return first coming first."""
+        return iter(self._resting)
+
+    def count_older(self, load_key: str, job_class: JobClass, order: int) -> int:
+        """How many ready jobs of a load key and class are older than this."""
+        lane = self._lanes.get(load_key)
+        return 0 if lane is None else int(lane.ready[job_class].bisect_key_left(order))
+
     def heads(self, job_class: JobClass) -> Iterator[Waiting]:
         """The oldest ready job of every load key in this class, oldest first."""
         return iter(self._heads[job_class].values())

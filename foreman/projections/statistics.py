@@ -1,19 +1,108 @@
-"""Counts and averages over the whole log, small enough to keep in memory and in a snapshot. A fold, nothing more."""
+"""Counts and measurements over the whole log, small enough for memory and for a snapshot. A fold, nothing more.
+
+What is measured per load key is kept for the most recent of them only: a caller can make up as many as it likes.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import exp, sqrt
 from typing import ClassVar, Final
 
 import orjson
 from pydantic import TypeAdapter
 
+from foreman.clock import Micros, seconds_between
 from foreman.events.daemon import ModelSwapped
-from foreman.events.types import JobCancelled, JobDone, JobFailed, JobQueued, JobWorking, Position, Recorded
+from foreman.events.types import JobCancelled, JobClass, JobDone, JobFailed, JobQueued, JobWorking, Position, Recorded
 
-#: Weight of the newest value in a running average: about the last ten count.
-NEWEST: Final = 0.2
+#: Weight of the newest load in its average: about the last ten count.
+NEWEST_LOAD: Final = 0.2
+#: Runs differ more from each other than loads do, so more of them count.
+NEWEST_RUN: Final = 0.05
+#: How far back arrivals count: after this time each counts for a third of what it did.
+ARRIVALS_S: Final = 1_800.0
+#: Arrivals of a shorter time than this are no rate yet.
+SHORTEST_RATE_S: Final = 600.0
+#: Load keys that measurements are kept for.
+MOST_KEYS: Final = 256
+#: A shorter phase than this says nothing of a speed.
+SHORTEST_PHASE_S: Final = 0.01
+NANOSECONDS: Final = 1e9
 START: Final = Position(0)
+
+
+@dataclass(slots=True)
+class Measured:
+    """A running mean of one quantity, and its variance."""
+
+    count: int = 0
+    mean: float = 0.0
+    variance: float = 0.0
+
+    def add(self, value: float, weight: float) -> None:
+        """Take one more value in, as part `weight` of the whole."""
+        self.count += 1
+        off = value - self.mean
+        self.mean += weight * off
+        self.variance = (1 - weight) * (self.variance + weight * off * off)
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation."""
+        return sqrt(self.variance)
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """How often jobs come: their number, the older the less."""
+
+    number: float = 0.0
+    first: Micros | None = None
+    last: Micros | None = None
+
+    def add(self, at: Micros) -> None:
+        """One more has come."""
+        self.number = self._by(at) + 1
+        self.first = at if self.first is None else self.first
+        self.last = at
+
+    def a_second(self, now: Micros) -> float:
+        """How many come in a second."""
+        if self.first is None:
+            return 0.0
+        known_s = max(SHORTEST_RATE_S, seconds_between(self.first, now))
+        return self._by(now) / (ARRIVALS_S * (1 - exp(-known_s / ARRIVALS_S)))
+
+    def _by(self, now: Micros) -> float:
+        return 0.0 if self.last is None else self.number * exp(-seconds_between(self.last, now) / ARRIVALS_S)
+
+
+@dataclass(slots=True)
+class Figures:
+    """What has been measured of one load key, or of all of them."""
+
+    #: Seconds that a load takes.
+    load_s: Measured = field(default_factory=Measured)
+    #: Seconds between a job's request and the end of its answer: of all jobs, and by class.
+    run_s: Measured = field(default_factory=Measured)
+    run_s_of: dict[JobClass, Measured] = field(default_factory=dict)
+    #: Tokens of an answer.
+    tokens: Measured = field(default_factory=Measured)
+    #: Tokens a second: made, and read from the prompt.
+    tokens_per_s: Measured = field(default_factory=Measured)
+    prompt_tokens_per_s: Measured = field(default_factory=Measured)
+    #: Interactive jobs; batch jobs come in heaps that nobody can foresee.
+    arrivals: Arrivals = field(default_factory=Arrivals)
+
+    def take(self, done: JobDone) -> None:
+        """Take one finished job's figures in, as far as it has them."""
+        _take(self.run_s, done.run_s)
+        if done.job_class is not None:
+            _take(self.run_s_of.setdefault(done.job_class, Measured()), done.run_s)
+        _take(self.tokens, done.generated_tokens)
+        _take(self.tokens_per_s, _rate(done.generated_tokens, done.eval_duration))
+        _take(self.prompt_tokens_per_s, _rate(done.prompt_tokens, done.prompt_eval_duration))
 
 
 @dataclass(slots=True)
@@ -21,7 +110,7 @@ class Statistics:
     """What has been measured so far, as of `position`."""
 
     #: Part of the snapshot's key: a snapshot of another version is dropped and the log folded anew.
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     NAME: ClassVar[str] = "statistics"
 
     position: Position = START
@@ -34,9 +123,9 @@ class Statistics:
     #: Loads that serving strictly in order of arrival would have taken.
     swaps_in_order: int = 0
     last_arrived: str | None = None
-    #: Seconds, running averages: a load per load key, the time between a job's start and its end.
-    load_s: dict[str, float] = field(default_factory=dict)
-    run_s: float | None = None
+    #: Over all load keys, and by load key, the one measured longest ago first.
+    overall: Figures = field(default_factory=Figures)
+    by_key: dict[str, Figures] = field(default_factory=dict)
 
     def apply(self, recorded: Recorded) -> None:
         """Take one more event into account."""
@@ -46,27 +135,44 @@ class Statistics:
             self.queued += 1
             self.swaps_in_order += event.load_key != self.last_arrived
             self.last_arrived = event.load_key
+            if event.job_class is JobClass.INTERACTIVE:
+                self._of(event.load_key).arrivals.add(recorded.at)
         elif isinstance(event, JobWorking):
             self.swaps += event.swapped
         elif isinstance(event, ModelSwapped):
-            before = self.load_s.get(event.load_key)
-            self.load_s[event.load_key] = _average(before, event.load_s)
+            for figures in (self.overall, self._of(event.load_key)):
+                figures.load_s.add(event.load_s, NEWEST_LOAD if figures.load_s.count else 1.0)
         elif isinstance(event, JobDone):
             self.done += 1
-            if event.run_s is not None:
-                self.run_s = _average(self.run_s, event.run_s)
+            self.overall.take(event)
+            if event.load_key is not None:
+                self._of(event.load_key).take(event)
         elif isinstance(event, JobFailed):
             self.failed += 1
         elif isinstance(event, JobCancelled):
             self.cancelled += 1
 
+    @property
+    def run_s(self) -> float | None:
+        """Seconds that a run takes, over all models; None before the first."""
+        return self.overall.run_s.mean if self.overall.run_s.count else None
+
     def typical_load_s(self, default: float) -> float:
-        """Seconds that a load takes, over all models; `default` before the first."""
-        return sum(self.load_s.values()) / len(self.load_s) if self.load_s else default
+        """Seconds that a load takes, as the mean over all models; `default` before the first."""
+        loads = [figures.load_s.mean for figures in self.by_key.values() if figures.load_s.count]
+        return sum(loads) / len(loads) if loads else default
 
     def dump(self) -> str:
         """The state as a snapshot's text."""
-        return orjson.dumps(self).decode()
+        return orjson.dumps(self, option=orjson.OPT_NON_STR_KEYS).decode()
+
+    def _of(self, load_key: str) -> Figures:
+        """The key's figures, from now on the newest; the oldest give way when there are too many."""
+        figures = self.by_key.pop(load_key) if load_key in self.by_key else Figures()
+        self.by_key[load_key] = figures
+        if len(self.by_key) > MOST_KEYS:
+            del self.by_key[next(iter(self.by_key))]
+        return figures
 
 
 _ADAPTER: Final = TypeAdapter(Statistics)
@@ -77,5 +183,12 @@ def load(text: str) -> Statistics:
     return _ADAPTER.validate_json(text)
 
 
-def _average(before: float | None, newest: float) -> float:
-    return newest if before is None else before + NEWEST * (newest - before)
+def _take(measured: Measured, value: float | None) -> None:
+    """Add a value, if there is one: at first all count alike, later the newest for more."""
+    if value is not None:
+        measured.add(value, max(NEWEST_RUN, 1 / (measured.count + 1)))
+
+
+def _rate(tokens: int | None, nanoseconds: int | None) -> float | None:
+    seconds = (nanoseconds or 0) / NANOSECONDS
+    return tokens / seconds if tokens and seconds >= SHORTEST_PHASE_S else None

@@ -7,6 +7,7 @@ of its WAL-reset race, which needs two (ADR 3). Errors of SQLite's leave this mo
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,9 +70,9 @@ class Database:
             raise DatabaseUnusable(f"cannot open {self.path}: it is a folder, and the database is a file")
         self._lock.acquire()
         try:
-            # Here and not by SQLite, whose connection would meet the error in a thread of its own.
-            with self.path.open("ab"):
-                pass
+            # Here and not by SQLite, whose connection would meet the error in a thread of its own. A new file is its
+            # owner's alone: prompts and secrets are in it. What SQLite puts beside it takes its mode.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._writer = Writer(self.path)
             await self._writer
             await self._prepare(self._writer)

@@ -1,6 +1,7 @@
 """What the target has: its models, what it holds in memory, and whether it answers. Polled, never asked per request.
 
-While the target is away the last known lists stay, marked as of when they were true.
+While the target is away the last known lists stay, marked as of when they were true. While it is wedged they are polled
+as ever, but it is away until a probe has had a token.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -17,6 +18,7 @@ from foreman.clock import Clock, Micros, seconds_between
 from foreman.errors import TargetError, TargetRefused
 from foreman.target.client import Target
 from foreman.target.names import canonical
+from foreman.target.wedge import Question, Wedge
 
 #: A poll that takes longer says that the target is not well.
 POLL_TIMEOUT_S: Final = 10.0
@@ -41,6 +43,8 @@ class Health:
     error: str = ""
     #: When it was first seen to be away.
     away_since: Micros | None = None
+    #: It takes calls and does not answer them, since then.
+    stalled_since: Micros | None = None
     last_success: Micros | None = None
     version: str = ""
 
@@ -65,16 +69,19 @@ OnListing = Callable[[Listing, float], None]
 class Inventory:
     """The last known state of the target. `run()` is a task of the daemon's."""
 
-    def __init__(self, target: Target, clock: Clock, poll_interval_s: float) -> None:
+    def __init__(self, target: Target, clock: Clock, poll_interval_s: float, probe_within_s: float = 0) -> None:
+        """`probe_within_s` is what a probe of a wedged target may take; 0 leaves it to `Wedge`."""
         self._target = target
         self._clock = clock
         self._interval_s = poll_interval_s
+        self.wedge = Wedge(target, clock, probe_within_s)
         self.health = Health()
         self.listing = Listing()
         self.on_change: list[OnChange] = []
         self.on_listing: list[OnListing] = []
         self._wanted = asyncio.Event()
         self._polling: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
         self._failures = 0
         #: Changes at the target that foreman knows of, and how many of them the listing is sure to show.
         self._changes = self._listed = 0
@@ -98,17 +105,21 @@ class Inventory:
         return next((model.name for model in self.listing.models.values() if model.digest == digest), None)
 
     async def run(self) -> None:
-        """Poll for ever; sooner when somebody asks, or while the target is away."""
+        """Poll for ever; sooner when somebody asks, or while the target is away. Probe while it is wedged."""
         try:
             while True:
                 await self.refresh()
+                # A target that does not even give its lists need not be asked for a token.
+                if self.wedge.since is not None and not self._failures and self._probing is None:
+                    self._probing = asyncio.create_task(self._probe(), name="inventory probe")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._pause_s()):
                         await self._wanted.wait()
                 self._wanted.clear()
         finally:
-            if self._polling is not None:
-                self._polling.cancel()
+            for task in (self._polling, self._probing):
+                if task is not None:
+                    task.cancel()
 
     async def refresh(self) -> None:
         """Have one poll made now; callers that come while it is under way share it."""
@@ -135,6 +146,19 @@ class Inventory:
         """A call could not reach the target: it is away until a poll says otherwise."""
         if self.health.up is not False:
             await self._become_away(error)
+
+    async def report_stalled(self, question: Question, error: str) -> None:
+        """A call had no answer for too long. The second in a row says that the target is away, whatever it lists."""
+        self.poll_soon()
+        if self.wedge.stalled(question, error):
+            await self._become_away(self.wedge.error)
+
+    async def _probe(self) -> None:
+        try:
+            if await self.wedge.probe():
+                self.poll_soon()
+        finally:
+            self._probing = None
 
     def _poll_ended(self, poll: asyncio.Task[None]) -> None:
         if self._polling is poll:
@@ -166,7 +190,15 @@ class Inventory:
             self.listing, self._listed = listing, changes
             for told in self.on_listing:
                 told(listing, began)
-            await self._change(Health(up=True, last_success=self._clock.now(), version=version_text))
+            await self._answered(version_text)
+
+    async def _answered(self, version: str) -> None:
+        """The lists are there, which is all there is to ask for unless the target is wedged."""
+        health = Health(up=True, last_success=self._clock.now(), version=version)
+        if self.wedge.since is not None:
+            since = self.health.away_since
+            health = replace(health, up=False, error=self.wedge.error, away_since=since, stalled_since=self.wedge.since)
+        await self._change(health)
 
     async def _become_away(self, error: str) -> None:
         self._failures += 1
@@ -174,9 +206,7 @@ class Inventory:
         if before.up is not False:
             self._wanted.set()  # whoever noticed it, `run` must not sleep on as if it were there
         since = before.away_since if before.up is False else self._clock.now()
-        await self._change(
-            Health(up=False, error=error, away_since=since, last_success=before.last_success, version=before.version)
-        )
+        await self._change(replace(before, up=False, error=error, away_since=since, stalled_since=self.wedge.since))
 
     async def _change(self, health: Health) -> None:
         before, self.health = self.health, health

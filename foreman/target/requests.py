@@ -35,6 +35,8 @@ class Generation:
     keep_alive: Any
     #: There is nothing to answer: the request only loads or unloads.
     empty: bool
+    #: The target may keep a whole tool call back until it has ended.
+    tools: bool
     #: The request's JSON, re-encoded only if it could not be read as it was.
     body: bytes
 
@@ -71,6 +73,7 @@ def read_generation(body: bytes) -> Generation:
         options=options if isinstance(options, dict) else {},
         keep_alive=fields.get("keep_alive"),
         empty=not fields.get("messages") and not fields.get("prompt") and not fields.get("suffix"),
+        tools=bool(fields.get("tools")),
         body=plain,
     )
 

@@ -35,6 +35,8 @@ log = get_logger(__name__)
 LONGEST_PAUSE_S: Final = 30.0
 #: How often recording is tried again while the disk is full.
 FULL_DISK_PAUSE_S: Final = 1.0
+#: How often it is said of one receiver that it fails.
+WAVERING_S: Final = 60.0
 #: Receivers whose failing was logged; of more, the first ones would be logged once more.
 REMEMBERED: Final = 10_000
 
@@ -52,6 +54,15 @@ class Post:
     style: Style
 
 
+@dataclass(slots=True)
+class Failing:
+    """What was said of a receiver that fails, or failed lately."""
+
+    since_s: float
+    #: Attempts that failed since; 0 after one that did not.
+    count: int = 0
+
+
 class Dispatcher:
     """The one consumer of the outbox."""
 
@@ -61,7 +72,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._draining = False
-        self._failing: dict[str, None] = {}
+        self._failing: dict[str, Failing] = {}
 
     async def run(self) -> None:
         """Deliver until cancelled; ends with the error if one is not the receiver's."""
@@ -101,11 +112,12 @@ class Dispatcher:
 
     async def _deliver(self, lane: Lane) -> None:
         """The lane's first delivery, once. Its place is held until the outcome is on record."""
-        started, took_s, failed = self._post.clock.monotonic(), 0.0, False
+        took_s, failed = None, False
         try:
             attempted = await self._attempt(lane)
-            took_s = self._post.clock.monotonic() - started
-            failed = attempted.attempt is not None and attempted.attempt.error is not None
+            if attempted.attempt is not None:
+                took_s = attempted.attempt.duration / 1_000_000
+                failed = attempted.attempt.error is not None
             await self._record(attempted)
         finally:
             held_s = self._limits.held_s(lane.receiver) if failed else 0.0
@@ -114,7 +126,7 @@ class Dispatcher:
             else:
                 self._leave(lane.receiver, took_s, failed)
 
-    def _leave(self, receiver: str, took_s: float, failed: bool) -> None:
+    def _leave(self, receiver: str, took_s: float | None, failed: bool) -> None:
         self._limits.leave(receiver, took_s, failed=failed)
         self._wake.set()
 
@@ -127,6 +139,8 @@ class Dispatcher:
             return _given_up(lane, pending)
         at, started = post.clock.now(), post.clock.monotonic()
         exchange = await self._send(job, job.webhook, pending, at)
+        if exchange is None:
+            return _given_up(lane, pending)
         took_s = post.clock.monotonic() - started
         attempt = Attempt(
             at=at,
@@ -140,10 +154,14 @@ class Dispatcher:
         self._say(lane, attempted)
         return attempted
 
-    async def _send(self, job: Job, webhook: Webhook, pending: Pending, at: Micros) -> Exchange:
+    async def _send(self, job: Job, webhook: Webhook, pending: Pending, at: Micros) -> Exchange | None:
+        """Make the attempt; None if the job's contents have gone in the meantime, its secret among them."""
         post = self._post
-        version, body = await payload.body(post.read, job, pending.position, post.style)
         own = await deliveries.secret_of(post.read, job.job_id)
+        version, body = await payload.body(post.read, job, pending.position, post.style)
+        now = await post.ledger.job(job.job_id)
+        if now is None or now.state is State.EXPIRED:
+            return None
         try:
             signer = post.signer if own is None else Signer.of(own)
         except ValueError as error:
@@ -176,19 +194,24 @@ class Dispatcher:
                 return
 
     def _say(self, lane: Lane, attempted: Attempted) -> None:
-        """One line when a receiver begins to fail and one when that is over, not one for each attempt."""
+        """A line when a receiver begins to fail and one when that is over; of one that wavers, a pair a minute."""
         facts = {"receiver": lane.receiver, "job_id": lane.job_id}
         error = attempted.attempt.error if attempted.attempt else None
+        now_s = self._post.clock.monotonic()
         if error is None:
-            if lane.receiver in self._failing:
-                del self._failing[lane.receiver]
-                log.info("webhook.recovered", **facts)
+            failing = self._failing.get(lane.receiver)
+            if failing is not None and failing.count:
+                log.info("webhook.recovered", **facts, count=failing.count, duration_s=round(now_s - failing.since_s))
+                failing.count = 0
             return
-        if lane.receiver not in self._failing:
-            self._failing[lane.receiver] = None
+        failing = self._failing.get(lane.receiver)
+        if failing is None or (not failing.count and now_s - failing.since_s >= WAVERING_S):
+            self._failing.pop(lane.receiver, None)
+            failing = self._failing[lane.receiver] = Failing(since_s=now_s)
             if len(self._failing) > REMEMBERED:
                 del self._failing[next(iter(self._failing))]
             log.warning("webhook.failing", **facts, error=error)
+        failing.count += 1
         if attempted.status is not Status.PENDING:
             log.warning("webhook.given_up", **facts, position=attempted.position, error=error)
 

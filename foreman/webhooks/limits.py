@@ -7,14 +7,15 @@ from enum import Enum, auto
 from typing import Final, TypeVar
 
 PER_RECEIVER: Final = 4
-#: A receiver whose last attempt took longer counts as slow, until one is faster.
+#: A receiver whose last attempt took no longer counts as quick. All others count as slow, new ones too: nobody knows
+#: yet, and many that hang may come at once.
 SLOW_S: Final = 1.0
 #: A receiver that fails so often in a row counts as failing, until it takes a delivery: it is tried one by one.
 FAILING_AFTER: Final = 10
 #: How much longer it keeps its place each time. To be refused takes no time, so thousands of deliveries that are due
 #: would be tried as fast as foreman can, and everything else would wait for the processor.
 HELD_S: Final = 0.2
-#: Slow and failing receivers that are remembered; of more, the first ones are forgotten.
+#: Quick and failing receivers that are remembered; of more, the first ones are forgotten.
 REMEMBERED: Final = 10_000
 _T = TypeVar("_T")
 
@@ -22,9 +23,9 @@ _T = TypeVar("_T")
 class Kind(Enum):
     """What is to be expected of a receiver."""
 
-    GOOD = auto()
+    QUICK = auto()
     FAILING = auto()
-    #: Whether it also fails or not.
+    #: Or not known, whether it also fails or not.
     SLOW = auto()
 
 
@@ -38,11 +39,11 @@ class Limits:
         #: Deliveries under way.
         self.taken = 0
         self._limit = limit
-        self._most = {Kind.GOOD: limit, Kind.SLOW: max(1, limit // 2), Kind.FAILING: max(1, limit // 4)}
+        self._most = {Kind.QUICK: limit, Kind.SLOW: max(1, limit // 2), Kind.FAILING: max(1, limit // 4)}
         #: Counted when it changes: `admits` is asked of each receiver in line.
         self._taken: Counter[Kind] = Counter()
         self._busy: dict[str, int] = {}
-        self._slow: dict[str, None] = {}
+        self._quick: dict[str, None] = {}
         #: How often each has failed in a row.
         self._failures: dict[str, int] = {}
 
@@ -62,26 +63,30 @@ class Limits:
         """How much longer a delivery that failed just now should keep its place."""
         return HELD_S if self._fails(receiver) else 0.0
 
-    def leave(self, receiver: str, took_s: float, *, failed: bool = False) -> None:
-        """A delivery has ended after so many seconds."""
+    def leave(self, receiver: str, took_s: float | None, *, failed: bool = False) -> None:
+        """A delivery has ended after so many seconds; None if nothing was sent, which says nothing of the receiver."""
         self._busy[receiver] -= 1
         if not self._busy[receiver]:
             del self._busy[receiver]
-        self._slow.pop(receiver, None)
-        if took_s > SLOW_S:
-            _remember(self._slow, receiver, None)
+        if took_s is not None:
+            self._learn(receiver, took_s, failed=failed)
+        self._count()
+
+    def _learn(self, receiver: str, took_s: float, *, failed: bool) -> None:
+        self._quick.pop(receiver, None)
+        if took_s <= SLOW_S:
+            _remember(self._quick, receiver, None)
         failures = self._failures.pop(receiver, 0)
         if failed:
             _remember(self._failures, receiver, failures + 1)
-        self._count()
 
     def _fails(self, receiver: str) -> bool:
         return self._failures.get(receiver, 0) >= FAILING_AFTER
 
     def _kind(self, receiver: str) -> Kind:
-        if receiver in self._slow:
+        if receiver not in self._quick:
             return Kind.SLOW
-        return Kind.FAILING if self._fails(receiver) else Kind.GOOD
+        return Kind.FAILING if self._fails(receiver) else Kind.QUICK
 
     def _count(self) -> None:
         self.taken = sum(self._busy.values())

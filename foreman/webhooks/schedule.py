@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Final
 
 from foreman.clock import Micros
-from foreman.projections.outbox import AT_ONCE, Status
+from foreman.projections.outbox import Status
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 #: Seconds to wait after the first failure, the second, and so on; after the last one the delivery is dead.
@@ -22,16 +22,16 @@ LONGEST_RETRY_AFTER_S: Final = DAY
 def outcome(
     *, ok: bool, status: int | None, failures: int, wait_s: float | None, now: Micros, chance: float
 ) -> tuple[Status, Micros]:
-    """What becomes of a delivery after an attempt, and when the next one is due if there is to be one.
+    """What becomes of a delivery after an attempt, and when the next one is due; now, if there is to be none.
 
     `failures` counts the attempts before this one; `wait_s` is what the receiver asked for, `chance` is in [0, 1).
     """
     if ok:
-        return Status.DELIVERED, AT_ONCE
+        return Status.DELIVERED, now
     if status == HTTPStatus.GONE:
-        return Status.GONE, AT_ONCE
+        return Status.GONE, now
     if failures >= len(BACKOFF_S):
-        return Status.DEAD, AT_ONCE
+        return Status.DEAD, now
     delay_s = max(BACKOFF_S[failures] * (1 + JITTER * chance), min(wait_s or 0.0, LONGEST_RETRY_AFTER_S))
     return Status.PENDING, Micros(now + round(delay_s * 1_000_000))
 

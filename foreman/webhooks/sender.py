@@ -6,26 +6,29 @@ Each attempt has a connection of its own: a kept one would reach an address that
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import io
 import os
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
 import certifi
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_reqrep import ClientResponse
 from yarl import URL
 
 from foreman import __version__
-from foreman.destinations import Destination, Destinations, Place, parse_url
+from foreman.destinations import Destinations, parse_url
 from foreman.errors import AddressRefused
+from foreman.logs import get_logger
+from foreman.webhooks.way import LONGEST_REPLY, Connection, Way
 
-#: Of a reply, so much is read, and so much of that is kept.
-LONGEST_REPLY: Final = 64 * 1024
+log = get_logger(__name__)
+
+#: Of a reply, so much is kept.
 KEPT_REPLY: Final = 1024
 #: An error's words, which may quote the receiver.
 LONGEST_ERROR: Final = 500
@@ -68,12 +71,14 @@ class Sender:
             exchange.error = str(error)
         except FAILURES as error:
             exchange.error = _words(error)
+        except Exception as error:
+            # What a receiver sends must never end foreman, and the next start meet the same receiver.
+            log.error("webhook.odd_reply", exc_info=error)
+            exchange.error = _storable(f"the reply could not be read: {type(error).__name__}")
         return exchange
 
     async def _exchange(self, exchange: Exchange, way: Way, headers: Mapping[str, str], body: bytes) -> None:
-        connector = aiohttp.TCPConnector(
-            resolver=way, socket_factory=way.socket, ssl=self._tls, force_close=True, use_dns_cache=False
-        )
+        connector = Connection(way, self._tls)
         session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -84,74 +89,31 @@ class Sender:
         ours = {"content-type": "application/json", "user-agent": USER_AGENT, "accept-encoding": "identity"}
         try:
             url = URL(way.destination.url, encoded=True)
-            async with session.post(url, data=body, headers={**ours, **headers}, allow_redirects=False) as response:
+            # As a file, since the library warns of large bytes.
+            sent = session.post(url, data=io.BytesIO(body), headers={**ours, **headers}, allow_redirects=False)
+            async with sent as response:
                 await _take_in(exchange, response)
         finally:
-            exchange.address = way.address
+            exchange.address = connector.address or way.dialled
+            connector.cut()
             await session.close()
-
-
-class Way(AbstractResolver):
-    """One attempt's way to its receiver. Only addresses that were judged are dialled, whatever the library asks for."""
-
-    def __init__(self, destination: Destination, places: Sequence[Place]) -> None:
-        self.destination = destination
-        #: The address that was dialled last.
-        self.address: str | None = None
-        self._places = places
-        self._judged = {_key(place.sockaddr): place.address for place in places}
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """The judged addresses."""
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(place.sockaddr[0]),
-                port=int(place.sockaddr[1]),
-                family=place.family,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for place in self._places
-        ]
-
-    async def close(self) -> None:
-        """Nothing is kept open."""
-
-    def socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
-        """A socket to dial this address with. Raises AddressRefused for one that was not judged."""
-        family, kind, protocol, _, sockaddr = info
-        address = self._judged.get(_key(sockaddr))
-        if address is None:
-            raise AddressRefused(f"{sockaddr[0]} is none of the addresses of {self.destination.host}")
-        self.address = address
-        return socket.socket(family, kind, protocol)
 
 
 async def _take_in(exchange: Exchange, response: ClientResponse) -> None:
     exchange.status = response.status
     exchange.retry_after = response.headers.get("retry-after")
     size, kept = 0, bytearray()
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        kept += chunk[: KEPT_REPLY - len(kept)]
-        exchange.reply = bytes(kept)
-        if size >= LONGEST_REPLY:
-            break
+    with suppress(*FAILURES):  # the status has said whether the receiver took it, whatever is wrong with the rest
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            kept += chunk[: KEPT_REPLY - len(kept)]
+            exchange.reply = bytes(kept)
+            if size >= LONGEST_REPLY:
+                break
     if not 200 <= response.status < 300:
         location = response.headers.get("location")
         where = f"; redirects are not followed (to {location})" if location else ""
         exchange.error = _storable(f"the receiver answered {response.status}{where}")
-
-
-def _key(sockaddr: tuple[object, ...]) -> tuple[object, object]:
-    """The address and port, however the address is spelt."""
-    try:
-        return ipaddress.ip_address(str(sockaddr[0]).partition("%")[0]), sockaddr[1]
-    except ValueError:
-        return sockaddr[0], sockaddr[1]
 
 
 def _trusted() -> ssl.SSLContext:
@@ -171,6 +133,8 @@ def _words(error: BaseException) -> str:
     if isinstance(cause, aiohttp.ClientResponseError):
         # Its own words would quote the URL, which may hold a secret of the receiver's.
         return _storable(f"the reply is no HTTP that foreman reads: {' '.join(cause.message.split())}")
+    if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+        return "there is no TLS at this port; is it http:// that was meant?"
     if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError | socket.gaierror) and cause.errno:
         # Its own words for a refused connection name the address, which is on record, instead of the reason.
         return os.strerror(cause.errno)

@@ -11,7 +11,6 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
-from foreman import __version__
 from foreman.clock import Micros
 from foreman.commands.types import Command, FailJob, FinishJob, Note, RequeueJob, StartLoading, StartWorking
 from foreman.errors import (
@@ -35,8 +34,11 @@ from foreman.target.client import refused
 from foreman.target.inventory import POLL_TIMEOUT_S
 from foreman.target.names import identity_of
 from foreman.target.requests import Generation, load_body, read_generation, work_body
+from foreman.target.wedge import Question
 from foreman.worker.assemble import Completion, assemble
 from foreman.worker.bench import Bench, backoff_s
+from foreman.worker.call import called, patience_with, stalled
+from foreman.worker.stall import Stalled
 
 log = get_logger(__name__)
 
@@ -48,11 +50,6 @@ FREE_OF_PAUSE: Final = 2
 LONGEST_ANSWER: Final = 256 * 1024 * 1024
 #: How often recording an outcome is tried again while the disk is full.
 FULL_DISK_PAUSE_S: Final = 1.0
-HEADERS: Final = {
-    "content-type": "application/json",
-    "accept": "application/x-ndjson",
-    "user-agent": f"foreman/{__version__}",
-}
 
 
 class Phase(StrEnum):
@@ -132,7 +129,7 @@ class Attempt:
             return FailJob(job_id=self.job.job_id, error=str(error), code=error.code)
         except TargetBroke as error:
             self._tail.end(Ending.BROKEN)
-            return await self._broke(str(error))
+            return await (self._stalled(error, generation) if isinstance(error, Stalled) else self._broke(str(error)))
         except TargetRefused as error:
             if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
                 return self._spent(str(error))
@@ -152,16 +149,17 @@ class Attempt:
                 return self._unreached(error)
         return self._spent(error)
 
+    async def _stalled(self, stall: Stalled, generation: Generation) -> Command:
+        """The target took the call and let it lie. The attempt counts: it may be this very job that it cannot take."""
+        await self._record(Note(event=stalled(self.job, stall, loading=self.phase is Phase.LOADING)))
+        await self.bench.inventory.report_stalled(Question.like(self.job.model, generation.options), str(stall))
+        return self._spent(str(stall))
+
     def _unreached(self, error: str) -> Command:
         """It costs nothing; but polls may get through where generations do not, and that must not become a hot loop."""
         free_runs = self.job.run - self.job.attempt
         pause_s = backoff_s(free_runs) if free_runs > FREE_OF_PAUSE else 0.0
-        return RequeueJob(
-            job_id=self.job.job_id,
-            reason=RequeueReason.UNREACHABLE,
-            error=error,
-            not_before=Micros(self.bench.clock.now() + round(pause_s * 1_000_000)) if pause_s else None,
-        )
+        return put_back(self.job, RequeueReason.UNREACHABLE, error, self.bench.clock.now(), pause_s)
 
     def _spent(self, error: str) -> Command:
         """The attempt counts: another one after a pause, if there is one left."""
@@ -169,13 +167,7 @@ class Attempt:
         if self._tail.run.chunks and job.source is Source.SYNC and job.stream:
             # What the caller has seen cannot be taken back: a second answer would be glued to half of the first.
             return FailJob(job_id=job.job_id, error=error, code="target_broke")
-        pause_s = backoff_s(job.attempt + 1)
-        return RequeueJob(
-            job_id=job.job_id,
-            reason=RequeueReason.CONNECTION,
-            error=error,
-            not_before=Micros(self.bench.clock.now() + round(pause_s * 1_000_000)),
-        )
+        return put_back(job, RequeueReason.CONNECTION, error, self.bench.clock.now(), backoff_s(job.attempt + 1))
 
     async def _load(self, generation: Generation) -> None:
         """Load the model with an empty request; what the target has against it, it shall say to the real one."""
@@ -186,7 +178,7 @@ class Attempt:
         began = bench.clock.monotonic()
         body = load_body(generation, bench.keep_alive)
         try:
-            async with bench.target.generate(job.endpoint.path, body, HEADERS) as reply:
+            async with called(bench, job.endpoint.path, body, bench.patience, {}) as (reply, _):
                 answer = await reply.read()
         except (TargetBroke, asyncio.CancelledError):
             # Ollama evicts before it loads, and gives a load up when its caller leaves.
@@ -226,15 +218,17 @@ class Attempt:
         bench, job = self.bench, self.job
         # A blocking call goes up as its caller wrote it; a job is always streamed, so that it can be followed.
         body = work_body(generation, bench.keep_alive, stream=None if job.source is Source.SYNC else True)
+        patience = patience_with(bench, job, generation)
         began = bench.clock.monotonic()
         first_token_s: float | None = None
         size = 0
-        async with bench.target.generate(job.endpoint.path, body, {**HEADERS, **self._tail.headers}) as reply:
+        async with called(bench, job.endpoint.path, body, patience, self._tail.headers) as (reply, silence):
             if reply.status != HTTPStatus.OK:
                 raise refused(reply.status, reply.content_type, await reply.read())
             self._tail.begin(reply.status, reply.content_type)
             try:
                 async for chunk in reply.chunks():
+                    silence.ended()
                     if first_token_s is None:
                         first_token_s = bench.clock.monotonic() - began
                     size += len(chunk)
@@ -262,6 +256,12 @@ class Attempt:
             else:
                 self.waits_for_space = False
                 return
+
+
+def put_back(job: Job, reason: RequeueReason, error: str, now: Micros, pause_s: float) -> RequeueJob:
+    """The job goes back to its place, and is not started again before the pause is over."""
+    not_before = Micros(now + round(pause_s * 1_000_000)) if pause_s else None
+    return RequeueJob(job_id=job.job_id, reason=reason, error=error, not_before=not_before)
 
 
 def finished(job: Job, answer: bytes, first_token_s: float | None, run_s: float) -> Command:

@@ -12,6 +12,7 @@ from foreman.tails import Tails
 from foreman.target.client import Target
 from foreman.target.inventory import Inventory
 from foreman.target.residency import Residency
+from foreman.worker.stall import Patience
 
 FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 30.0
@@ -30,6 +31,8 @@ class Bench:
     clock: Clock
     #: Added to requests that say nothing of it, as Ollama takes it: a number of seconds or a duration.
     keep_alive: int | str
+    #: With how much silence of the target.
+    patience: Patience
 
 
 def backoff_s(attempt: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from foreman.events.daemon import TargetStalled
 from foreman.events.types import (
     JobCancelled,
     JobDone,
@@ -20,8 +21,10 @@ log = get_logger(__name__)
 
 
 def say(recorded: Recorded, job: Job | None) -> None:
-    """Write the line for a job's event; `job` is as the event left it."""
+    """Write the line for a job's event, or for a call of it that stalled; `job` is as the event left it."""
     event = recorded.event
+    if isinstance(event, TargetStalled):
+        _say_stalled(event)
     if not event.type.startswith("job.") or isinstance(event, JobExpired):
         return  # the sweeper writes one line for all that it expired
     model = "" if job is None else job.model
@@ -32,6 +35,17 @@ def say(recorded: Recorded, job: Job | None) -> None:
         log.warning(event.type, **facts)
     else:
         log.info(event.type, **facts)
+
+
+def _say_stalled(event: TargetStalled) -> None:
+    log.warning(
+        event.type,
+        job_id=event.job_id,
+        model=event.model,
+        reason=event.stage.value,
+        waited_s=round(event.silent_s, 3),
+        hint="if this model on this machine takes so long, raise FOREMAN_STALL_AFTER or FOREMAN_STALL_BETWEEN",
+    )
 
 
 def _facts(event: object) -> dict[str, object]:

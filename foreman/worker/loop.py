@@ -12,6 +12,7 @@ from foreman.errors import ForemanError, IllegalTransition
 from foreman.events.types import (
     CancelledBy,
     JobCancelled,
+    JobClass,
     JobDone,
     JobFailed,
     Recorded,
@@ -19,10 +20,11 @@ from foreman.events.types import (
 from foreman.fsm.job import State
 from foreman.logs import get_logger
 from foreman.projections.job import Job
+from foreman.scheduling.scheduler import Occupancy, Policy, Start, Turn, Wait, choose
+from foreman.target.names import identity_of
 from foreman.worker import journal
 from foreman.worker.attempt import FULL_DISK_PAUSE_S, Attempt, Phase
 from foreman.worker.bench import Bench
-from foreman.worker.scheduler import Occupancy, Policy, Start, Turn, Wait, choose
 
 log = get_logger(__name__)
 
@@ -55,6 +57,13 @@ class Worker:
     def poke(self) -> None:
         """Something that is no event has changed: look again."""
         self._wake.set()
+
+    def wanted(self) -> list[str]:
+        """The names of the models that jobs wait for."""
+        queue = self.bench.ledger.work.queue
+        keys = {head.load_key for job_class in JobClass for head in queue.heads(job_class)}
+        names = (self.bench.inventory.name_of(identity_of(key)) for key in keys)
+        return [name for name in names if name is not None]
 
     async def drain(self, within_s: float) -> None:
         """Start nothing more, give what runs some time, then put it back; returns when all of it is durable."""

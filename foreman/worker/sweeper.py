@@ -19,8 +19,8 @@ log = get_logger(__name__)
 #: Jobs looked up at a time; each step leaves the ledger free for others in between.
 STEP: Final = 200
 SHORTEST_PAUSE_S: Final = 60.0
-#: How long the contents of a job are kept past their time because its receiver was not told of all yet: as long as
-#: webhooks are tried again.
+#: How long the contents of a job are kept past their time because its receiver was not told of all yet: about as long
+#: as a webhook is tried again.
 GRACE_S: Final = 24 * 3600
 
 

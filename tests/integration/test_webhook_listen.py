@@ -112,11 +112,11 @@ async def test_each_delivery_is_one_line_and_the_end_a_summary():
         assert await told(body(1), STANDARD) == "01JA  → queued  a:latest  attempt 0  signature ok"
         working = body(3, "working", previous_state="loading", attempt=1)
         assert await told(working, STANDARD) == (
-            "01JA  loading → working  a:latest  attempt 1  signature ok  gap: 2 not seen (filtered, or still to come)"
+            "01JA  loading → working  a:latest  attempt 1  signature ok  gap: 2 not seen (not asked for, or given up)"
         )
         assert (await told(working, STANDARD)).endswith("signature ok  repeat")
         assert (await told(body(2), STANDARD)).endswith("signature ok  out of order")
-        assert (await told(body(7), STANDARD)).endswith("gap: 4\N{EN DASH}6 not seen (filtered, or still to come)")
+        assert (await told(body(7), STANDARD)).endswith("gap: 4\N{EN DASH}6 not seen (not asked for, or given up)")
         wrong = "signature WRONG: webhook-signature does not fit id, time, body and secret"
         assert (await told(body(8), STANDARD[:-1] + "x")).endswith(wrong)
         assert (await told(body(9))).endswith("not signed")

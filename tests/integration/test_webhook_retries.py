@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 
 import pytest
 
+from foreman.events.feed import OUTBOX
 from foreman.webhooks.schedule import BACKOFF_S, DAY, JITTER
 from tests.core import HandClock
-from tests.fakes.receiver import Receiver, answer, gone, redirect, too_many
+from tests.fakes.receiver import Receiver, answer, gone, hold, redirect, too_many
 from tests.integration.webhook_kit import (
     ONLY_QUEUED,
     attempts,
@@ -107,18 +109,19 @@ async def test_gone_ends_the_jobs_lane_and_nobody_elses(tmp_path):
 async def test_one_that_is_gone_is_made_once_somebody_asks_for_it(tmp_path):
     async with held(tmp_path) as (clock, receiver, foreman):
         receiver.behave(gone())
-        job_id = await foreman.submit("a", state_webhook_url=receiver.url)
+        job_id = await foreman.submit("a", state_webhook_url=receiver.url, **ONLY_QUEUED)
         await foreman.client.delete(f"/jobs/{job_id}")
         await settled(foreman)
         assert [item["state"] for item in await on_record(foreman, job_id)] == ["gone", "gone"]
         receiver.behave(answer(500))
-        answered = await foreman.client.post(f"/jobs/{job_id}/deliveries/redeliver", json={"id": f"{job_id}-2"})
+        last = (await on_record(foreman, job_id))[1]["id"]
+        answered = await foreman.client.post(f"/jobs/{job_id}/deliveries/redeliver", json={"id": last})
         assert answered.json() == {"redelivered": 1}
         await failed(foreman, job_id)
         await wait_until_due(clock, foreman, job_id)
         await settled(foreman)
         assert [item["state"] for item in await on_record(foreman, job_id)] == ["gone", "delivered"]
-        assert [arrival.id for arrival in receiver.arrivals] == [f"{job_id}-1", f"{job_id}-2", f"{job_id}-2"]
+        assert [arrival.id for arrival in receiver.arrivals] == [f"{job_id}-1", last, last]
 
 
 async def test_a_redirect_is_not_followed_and_shows_where_it_led(tmp_path):
@@ -170,3 +173,78 @@ async def test_redelivered_ones_start_anew_and_go_in_order(tmp_path):
         assert [arrival.event[1] for arrival in receiver.arrivals] == [1, 2, 3, 4] * 2
         await settled(foreman)
         assert [item["attempt_count"] for item in await on_record(foreman, job_id)] == [2] * 4
+
+
+async def test_what_waits_is_sent_at_once_if_somebody_asks_for_it(tmp_path):
+    async with held(tmp_path) as (_, receiver, foreman):
+        receiver.behave(too_many(DAY))
+        job_id = await foreman.submit("a", state_webhook_url=receiver.url, **ONLY_QUEUED)
+        await failed(foreman, job_id)
+        answered = await foreman.client.post(f"/jobs/{job_id}/deliveries/redeliver", json={"state": "pending"})
+        assert answered.json() == {"redelivered": 1}
+        await settled(foreman)
+        (shown,) = await on_record(foreman, job_id)
+        assert (shown["state"], [item["status"] for item in shown["attempts"]]) == ("delivered", [429, 200])
+
+
+async def test_a_clock_that_is_put_back_by_years_stalls_nobody(tmp_path):
+    async with held(tmp_path) as (clock, receiver, foreman):
+        receiver.behave(answer(503))
+        waiting = await foreman.submit("a", state_webhook_url=receiver.url, **ONLY_QUEUED)
+        await failed(foreman, waiting)
+        clock.at -= 10 * 365 * DAY * SECOND
+        new = await foreman.submit("a", state_webhook_url=receiver.url, **ONLY_QUEUED)
+        await settled(foreman)
+        assert sorted(arrival.event[0] for arrival in receiver.arrivals) == sorted([waiting, waiting, new])
+
+
+async def test_an_overdue_retry_goes_before_what_was_told_since(tmp_path):
+    async with held(tmp_path) as (clock, receiver, foreman):
+        receiver.behave(answer(503))
+        waiting = await foreman.submit("a", state_webhook_url=receiver.url, **ONLY_QUEUED)
+        await failed(foreman, waiting)
+        # Nothing is sent to it while four hang there, and new jobs keep coming.
+        gate = asyncio.Event()
+        receiver.behave(*[hold(gate)] * 4)
+        for _ in range(4):
+            await foreman.submit("a", state_webhook_url=receiver.url, **ONLY_QUEUED)
+        await receiver.wait_for(5)
+        clock.at = lane(foreman, waiting).head.due + SECOND
+        for _ in range(8):
+            await foreman.submit("a", state_webhook_url=receiver.url, **ONLY_QUEUED)
+        gate.set()
+        await settled(foreman)
+        # Four are begun at a time, and arrive in any order.
+        assert [arrival.event[0] for arrival in receiver.arrivals].index(waiting, 1) < 5 + 4
+
+
+async def test_a_receiver_that_wavers_makes_a_pair_of_lines_a_minute(tmp_path, capsys):
+    async with held(tmp_path) as (clock, receiver, foreman):
+
+        async def waver(status: int) -> None:
+            """An attempt that fails, and a second later one that does not."""
+            receiver.behave(answer(status))
+            job_id = await foreman.submit("a", state_webhook_url=receiver.url, **ONLY_QUEUED)
+            await failed(foreman, job_id)
+            clock.at = lane(foreman, job_id).head.due
+            foreman.foreman.ledger.feed.wake(OUTBOX)
+            await settled(foreman)
+
+        def lines() -> list[str]:
+            """What was said since the last time."""
+            return [line for line in capsys.readouterr().out.splitlines() if "webhook." in line]
+
+        await waver(500)
+        failing, recovered = lines()
+        assert "webhook.failing" in failing
+        assert "the receiver answered 500" in failing
+        assert "webhook.recovered" in recovered
+        assert "count=1" in recovered
+        assert "duration_s=1" in recovered
+        for _ in range(20):
+            await waver(500)
+        assert [line for line in lines() if "webhook.failing" in line] == []
+        clock.at += 60 * SECOND
+        await waver(502)
+        (failing, _) = lines()
+        assert "the receiver answered 502" in failing

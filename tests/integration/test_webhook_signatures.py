@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import closing
+from typing import Any
 
 import httpx
 import pytest
-from standardwebhooks import Webhook, WebhookVerificationError
+import standardwebhooks
+from ulid import ULID
 
 from foreman.client import SignatureInvalid, verify_signature
-from tests.core import HandClock
+from foreman.commands.types import CancelJob, ExpireJob
+from foreman.config.networks import Networks
+from foreman.destinations import Destinations
+from foreman.events import log
+from foreman.events.feed import OUTBOX
+from foreman.events.types import CancelledBy, Webhook
+from foreman.projections import contents, deliveries
+from foreman.signing import Signer
+from foreman.webhooks.dispatcher import Dispatcher, Post
+from foreman.webhooks.payload import Style
+from foreman.webhooks.sender import Sender
+from tests.core import Core, HandClock, audit, opened, submit
 from tests.fakes.ollama import FakeOllama
 from tests.fakes.receiver import Receiver, answer
 from tests.integration.webhook_kit import ONLY_QUEUED, failed, look_again, settled, telling
-from tests.kit import Process
+from tests.kit import PATIENCE_S, Process
 
 OURS = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NEXT = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -27,8 +42,8 @@ PLAIN = "a.secret.of.the.jobs.own"
 def verifies(arrival, secret: str) -> bool:
     """Whether the official package takes it."""
     try:
-        Webhook(secret).verify(arrival.body, arrival.headers)
-    except WebhookVerificationError:
+        standardwebhooks.Webhook(secret).verify(arrival.body, arrival.headers)
+    except standardwebhooks.WebhookVerificationError:
         return False
     return True
 
@@ -140,3 +155,63 @@ async def test_a_retried_job_is_signed_as_the_first_was(tmp_path):
         await settled(foreman)
         assert len(receiver.arrivals) == 7  # it was resident the second time
         assert all(verifies(arrival, NEXT) for arrival in receiver.arrivals)
+
+
+class ExpiringWhileRead:
+    """Reads for a job, of which that of one query finds the job removed a moment before."""
+
+    def __init__(self, core: Core, job_id: str, query: str) -> None:
+        self._core, self._query = core, query
+        self._command = ExpireJob(job_id=job_id)
+
+    async def __call__(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        if sql == self._query:
+            await self._core.ledger.execute(self._command)
+        return await self._core.database.read(sql, values)
+
+
+@pytest.mark.parametrize("query", [deliveries.SELECT_GONE, deliveries.SELECT_SECRET, log.SELECT_STREAM], ids=str.split)
+async def test_a_job_that_expires_while_its_delivery_is_prepared_is_never_told_with_the_wrong_secret(tmp_path, query):
+    places = Destinations(Networks.parse("lan"), "http://127.0.0.1:1")
+    clock = HandClock(round(time.time() * 1_000_000))
+    async with opened(tmp_path, clock) as core, Receiver() as receiver:
+        first, other = await told(core, receiver.url), await told(core, receiver.url)
+        post = Post(
+            ledger=core.ledger,
+            read=ExpiringWhileRead(core, first, query),
+            clock=core.clock,
+            sender=Sender(places, PATIENCE_S),
+            signer=Signer.of(OURS),
+            style=Style(base_url="", inline_limit_bytes=0),
+        )
+        with core.ledger.feed.watch(OUTBOX) as changed:
+            task = asyncio.create_task(Dispatcher(post, 1).run())
+            async with asyncio.timeout(PATIENCE_S):
+                while core.ledger.outbox.pending:
+                    changed.clear()
+                    await changed.wait()
+        task.cancel()
+        await asyncio.wait({task})
+        assert [arrival.event for arrival in receiver.arrivals] == [(other, 1), (other, 2)]
+        assert all(verifies(arrival, NEXT) for arrival in receiver.arrivals)
+        await audit(core)
+
+
+async def told(core: Core, url: str) -> str:
+    """A job with a secret of its own that was cancelled at once; its id."""
+    job_id = str(ULID())
+    await core.do(submit(job_id, webhook=Webhook(url=url), secret=NEXT))
+    await core.do(CancelJob(job_id=job_id, by=CancelledBy.API))
+    return job_id
+
+
+@pytest.mark.parametrize("query", [deliveries.SELECT_SECRET, contents.SELECT])
+async def test_a_job_that_expires_while_it_is_retried_is_not_retried_without_its_secret(tmp_path, query):
+    async with telling(tmp_path, webhook_secret=OURS) as (_, receiver, foreman):
+        job_id = await foreman.submit("a", state_webhook_url=receiver.url, webhook_secret=NEXT)
+        await foreman.until_finished(job_id)
+        await settled(foreman)
+        foreman.foreman.desk.read = ExpiringWhileRead(foreman.foreman, job_id, query)
+        answered = await foreman.client.post(f"/jobs/{job_id}/retry")
+        assert (answered.status_code, answered.json()["code"]) == (410, "job_expired")
+        assert len(receiver.arrivals) == 4

@@ -19,7 +19,7 @@ from tests.core import HandClock, submit
 from tests.fakes.ollama import FakeOllama
 from tests.fakes.receiver import Receiver
 from tests.integration.webhook_kit import ONLY_QUEUED, attempts, failed, telling
-from tests.kit import Process
+from tests.kit import Process, running
 
 PUBLIC = "93.184.216.34"
 NAME = "hook.example"
@@ -54,7 +54,7 @@ async def test_a_name_that_leads_elsewhere_at_the_attempt_is_refused_there(tmp_p
             job_id = await foreman.submit("a", state_webhook_url=receiver.url_for(NAME), **ONLY_QUEUED)
             await failed(foreman, job_id)
             (attempt,) = await attempts(foreman, job_id)
-        assert attempt["error"] == f"webhooks are not sent to {NAME}: 127.0.0.1 is a loopback address"
+        assert attempt["error"].startswith(f"webhooks are not sent to {NAME}: 127.0.0.1 is a loopback address; ")
         assert (attempt["address"], attempt["status"], receiver.connections) == (None, None, 0)
 
 
@@ -65,6 +65,22 @@ async def test_public_refuses_loopback_at_submission_however_it_is_spelt(tmp_pat
             answer = await foreman.client.post("/jobs", json=body)
             assert (host, answer.status_code) == (host, 400)
         assert await foreman.foreman.database.read("SELECT * FROM jobs") == []
+
+
+async def test_a_keyed_repeat_is_answered_as_before_though_its_address_is_refused_since(tmp_path):
+    key = {"idempotency-key": "k"}
+    async with FakeOllama(["a"]) as fake, Receiver() as receiver:
+        body = {"model": "a", "prompt": "x", "state_webhook_url": receiver.url}
+        async with running(tmp_path, fake.url) as foreman:
+            first = await foreman.client.post("/jobs", json=body, headers=key)
+        async with running(tmp_path, fake.url, webhook_networks="public") as foreman:
+            again = await foreman.client.post("/jobs", json=body, headers=key)
+            assert again.status_code in {200, 202}
+            assert again.json()["job_id"] == first.json()["job_id"]
+            for headers in ({}, {"idempotency-key": "other"}):
+                refused = await foreman.client.post("/jobs", json=body, headers=headers)
+                assert (refused.status_code, refused.json()["code"]) == (400, "address_refused")
+                assert "hint" not in refused.json()
 
 
 @pytest.mark.parametrize("host", SPELLINGS)
@@ -117,9 +133,9 @@ class Shop:
         self.trust = ssl.create_default_context()
         self.ca.configure_trust(self.trust)
 
-    def sender(self, trust: ssl.SSLContext | None) -> Sender:
+    def sender(self, trust: ssl.SSLContext | None, timeout_s: float = 10.0) -> Sender:
         """A sender to which every name leads to loopback."""
-        return Sender(Destinations(Networks.parse("lan"), "http://127.0.0.1:1", Names("127.0.0.1")), 10.0, trust)
+        return Sender(Destinations(Networks.parse("lan"), "http://127.0.0.1:1", Names("127.0.0.1")), timeout_s, trust)
 
 
 async def test_tls_is_verified_for_the_name_while_the_judged_address_is_dialled():

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from foreman.fsm.job import State
-from foreman.worker.scheduler import Turn
+from foreman.scheduling.scheduler import Turn
 from tests.fakes.ollama import FakeOllama
 from tests.kit import running
 

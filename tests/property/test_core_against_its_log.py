@@ -36,7 +36,7 @@ from foreman.fsm.job import State
 from foreman.projections.contents import artifact
 from foreman.projections.job import Metrics
 from foreman.projections.queue import Waiting
-from foreman.worker.scheduler import Occupancy, Policy, Start, Turn, choose
+from foreman.scheduling.scheduler import Occupancy, Policy, Start, Turn, choose
 from tests.core import SELECTIVE, WEBHOOK, Core, HandClock, audit, new_id, open_core, submit
 
 POLICY = Policy(max_wait_interactive_s=15, max_wait_batch_s=60, swap_share=0.3, parallel=4)

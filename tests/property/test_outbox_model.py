@@ -10,7 +10,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from foreman.clock import Micros
 from foreman.events.types import Position
-from foreman.projections.outbox import Attempt, Attempted, Dropped, Lane, Outbox, Pending, Revived, Status, Told
+from foreman.projections.outbox import (
+    FARTHEST,
+    Attempt,
+    Attempted,
+    Dropped,
+    Lane,
+    Outbox,
+    Pending,
+    Revived,
+    Status,
+    Told,
+)
 from tests.core import assert_in_line, lanes_of
 
 RECEIVERS = ("a:80", "b:80", "c:80")
@@ -51,19 +62,31 @@ class OutboxMachine(RuleBasedStateMachine):
         heads = [(job_id, own[0]) for job_id in JOBS if job_id not in self.under_way and (own := self.pending(job_id))]
         return sorted((self.rows[head].due, head, job_id) for job_id, head in heads if JOBS[job_id] in admitted)
 
+    def is_due(self, position: int) -> bool:
+        """What has failed waits for its time, unless that is farther off than any wait is long."""
+        row = self.rows[position]
+        return row.failures == 0 or row.due <= self.now or row.due > self.now + FARTHEST
+
     @rule(job_id=JOB_IDS)
     def tell(self, job_id) -> None:
         self.position += 1
-        self.rows[self.position] = Row(job_id)
+        self.rows[self.position] = Row(job_id, due=self.now)
         self.outbox.apply(
-            Told(job_id=job_id, position=Position(self.position), version=1, receiver=JOBS[job_id]),
+            Told(
+                job_id=job_id,
+                position=Position(self.position),
+                version=1,
+                receiver=JOBS[job_id],
+                state="queued",
+                at=Micros(self.now),
+            )
         )
 
     @rule(admitted=ADMITTED)
     def take(self, admitted) -> None:
         expected = self.waiting(admitted)
         lane = self.outbox.take(Micros(self.now), admitted.__contains__)
-        if not expected or expected[0][0] > self.now:
+        if not expected or not self.is_due(expected[0][1]):
             assert lane is None
             return
         _, position, job_id = expected[0]
@@ -88,17 +111,20 @@ class OutboxMachine(RuleBasedStateMachine):
         )
         if row := self.rows.get(position):
             row.pending, row.due, row.failures = pending, due, row.failures + pending
+        if status is Status.GONE:
+            for later in self.pending(job_id):
+                self.rows[later].pending = later < position
 
     @rule(job_id=JOB_IDS, numbers=st.lists(PICKS, max_size=4))
     def revive(self, job_id, numbers) -> None:
         """Any of the job's deliveries in any order, pending ones and repetitions too."""
         own = [position for position, row in self.rows.items() if row.job_id == job_id]
         chosen = tuple(Position(own[number % len(own)]) for number in numbers) if own else ()
-        self.outbox.apply(Revived(job_id=job_id, receiver=JOBS[job_id], positions=chosen))
+        change = Revived(job_id=job_id, receiver=JOBS[job_id], positions=chosen, at=Micros(self.now))
+        self.outbox.apply(change)
         for position in chosen:
             row = self.rows[position]
-            if not row.pending:
-                row.pending, row.due, row.failures = True, 0, 0
+            row.pending, row.due, row.failures = True, self.now, 0
 
     @rule(job_id=JOB_IDS)
     def drop(self, job_id) -> None:
@@ -110,7 +136,7 @@ class OutboxMachine(RuleBasedStateMachine):
             late = Attempted(job_id=job_id, position=Position(position), attempt=None, status=Status.GONE)
             self.outbox.apply(late)
 
-    @rule(step=st.sampled_from([1, 10, 100, -50]))
+    @rule(step=st.sampled_from([1, 10, 100, -50, FARTHEST, -2 * FARTHEST]))
     def time_passes(self, step) -> None:
         self.now += step
 

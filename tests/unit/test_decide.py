@@ -333,7 +333,7 @@ def test_attempt_is_recorded_whatever_has_become_of_the_job(state):
 def test_redelivery_is_begun_anew_for_the_jobs_receiver():
     decision = when(Redeliver(job_id="J", positions=(Position(1), Position(3))), TOLD, WORKING, DONE)
     assert (decision.answer, decision.events) == (("J",), ())
-    assert decision.outbox == (Revived(job_id="J", receiver="hooks.example:80", positions=(1, 3)),)
+    assert decision.outbox == (Revived(job_id="J", receiver="hooks.example:80", positions=(1, 3), at=NOW),)
 
 
 def test_job_that_tells_nobody_has_nothing_to_deliver_again():

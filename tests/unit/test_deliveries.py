@@ -91,7 +91,7 @@ async def test_failed_attempt_leaves_the_delivery_pending_and_says_when_it_is_du
         await core.do(ended("A", 1, Status.PENDING, due=Micros(9)))
         (row,) = (await rows(core)).values()
         assert (row.status, row.due, row.ended, row.attempts) == (Status.PENDING, 9, None, 1)
-        assert (row.job_id, row.version, row.receiver) == ("A", 1, "hooks.example:80")
+        assert (row.job_id, row.version, row.state, row.receiver) == ("A", 1, "queued", "hooks.example:80")
         assert lanes_of(core.ledger.outbox)["A"] == ("hooks.example:80", [(1, 9, 1)])
 
 
@@ -141,19 +141,21 @@ async def test_revived_delivery_keeps_its_attempts_but_not_its_failures(tmp_path
         await core.do(ended("A", 1, Status.PENDING, due=Micros(9)))
         await core.do(ended("A", 1, Status.DEAD))
         await core.do(Redeliver(job_id="A", positions=(Position(1),)))
-        assert lanes_of(core.ledger.outbox)["A"] == ("hooks.example:80", [(1, 0, 0)])
+        assert lanes_of(core.ledger.outbox)["A"] == ("hooks.example:80", [(1, core.clock.at, 0)])
         await audit(core)
         await core.do(ended("A", 1))
         assert len((await deliveries.attempts(core.database.read, [1]))[1]) == 3
         await audit(core)
 
 
-async def test_delivery_that_is_pending_is_not_revived(tmp_path):
+async def test_delivery_that_waits_is_begun_anew(tmp_path):
     async with opened(tmp_path) as core:
         await core.do(submit("A", webhook=WEBHOOK))
-        await core.do(ended("A", 1, Status.PENDING, due=Micros(9)))
+        await core.do(ended("A", 1, Status.PENDING, due=Micros(core.clock.at + 9_000)))
+        core.clock.at += 7
         await core.do(Redeliver(job_id="A", positions=(Position(1),)))
-        assert lanes_of(core.ledger.outbox)["A"] == ("hooks.example:80", [(1, 9, 1)])
+        assert lanes_of(core.ledger.outbox)["A"] == ("hooks.example:80", [(1, core.clock.at, 0)])
+        assert (await rows(core))[1].attempts == 1
         await audit(core)
 
 
@@ -175,22 +177,62 @@ async def test_expired_job_leaves_no_delivery_no_attempt_and_no_secret(tmp_path)
 
 async def test_life_of_a_delivery_fits_into_one_transaction(tmp_path):
     async with opened(tmp_path) as core:
-        again = Redeliver(job_id="A", positions=(Position(1),))
+        again, now = Redeliver(job_id="A", positions=(Position(1),)), core.clock.at
         await core.do(submit("A", webhook=WEBHOOK, secret="x"), ended("A", 1, Status.DEAD), again, cancel("A"))
-        assert (core.database.transactions, lanes_of(core.ledger.outbox)["A"][1]) == (1, [(1, 0, 0), (2, 0, 0)])
+        assert (core.database.transactions, lanes_of(core.ledger.outbox)["A"][1]) == (1, [(1, now, 0), (2, now, 0)])
         await audit(core)
         await core.do(ended("A", 1), again, ExpireJob(job_id="A"), again)
         assert (core.database.transactions, core.ledger.outbox.lanes) == (2, {})
         await audit(core)
 
 
-async def test_lane_is_gone_after_an_earlier_delivery_that_is(tmp_path):
+@pytest.mark.parametrize("apart", [True, False], ids=["apart", "in one transaction"])
+async def test_gone_ends_all_that_the_job_has_to_tell_later(tmp_path, apart):
     async with opened(tmp_path) as core:
-        await core.do(submit("A", webhook=WEBHOOK), submit("B", webhook=WEBHOOK), cancel("A"))
-        await core.do(ended("A", 1, Status.GONE))
-        assert [await deliveries.is_gone(core.database.read, Position(at)) for at in (1, 2, 3)] == [False, False, True]
-        await core.do(ended("A", 3, Status.GONE), Redeliver(job_id="A", positions=(Position(3),)))
+        first = (submit("A", webhook=WEBHOOK), submit("B", webhook=WEBHOOK), cancel("A"))
+        for commands in [first, (ended("A", 1, Status.GONE),)] if apart else [(*first, ended("A", 1, Status.GONE))]:
+            core.clock.at += 1
+            await core.do(*commands)
+        found = await rows(core)
+        assert [(found[at].status, found[at].attempts, found[at].ended) for at in (1, 2, 3)] == [
+            (Status.GONE, 1, core.clock.at),
+            (Status.PENDING, 0, None),
+            (Status.GONE, 0, core.clock.at),
+        ]
+        assert set(core.ledger.outbox.lanes) == {"B"}
+        await audit(core)
+
+
+async def test_what_is_told_later_of_a_job_is_gone_too_unless_somebody_asks_for_it(tmp_path):
+    async with opened(tmp_path) as core:
+        await core.do(submit("A", webhook=WEBHOOK), submit("B", webhook=WEBHOOK))
+        await core.do(ended("A", 1, Status.GONE), cancel("A"), cancel("B"))
+        assert [await deliveries.is_gone(core.database.read, Position(at)) for at in (1, 2, 3, 4)] == [
+            False, False, True, False]  # fmt: skip
+        await core.do(ended("A", 3, Status.GONE, attempt=None), Redeliver(job_id="A", positions=(Position(3),)))
         assert not await deliveries.is_gone(core.database.read, Position(3)), "somebody asked for this one"
+
+
+async def test_all_begun_anew_are_gone_at_once_with_the_second_410(tmp_path):
+    async with opened(tmp_path) as core:
+        await core.do(submit("A", webhook=WEBHOOK), cancel("A"), ended("A", 1, Status.GONE))
+        await core.do(Redeliver(job_id="A", positions=(Position(1), Position(2))))
+        assert core.ledger.outbox.pending == 2
+        await core.do(ended("A", 1, Status.GONE))
+        assert [(row.status, row.attempts) for row in (await rows(core)).values()] == [
+            (Status.GONE, 2), (Status.GONE, 0)]  # fmt: skip
+        assert core.ledger.outbox.pending == 0
+        await audit(core)
+
+
+async def test_last_attempts_are_the_last_of_each(tmp_path):
+    async with opened(tmp_path) as core:
+        await core.do(submit("A", webhook=WEBHOOK), submit("B", webhook=WEBHOOK), submit("C", webhook=WEBHOOK))
+        bare = Attempt(at=Micros(6), duration=0)
+        await core.do(ended("A", 1, Status.PENDING, due=Micros(9)), ended("B", 2, attempt=bare))
+        await core.do(ended("A", 1, attempt=replace(bare, status=200)))
+        found = await deliveries.last_attempts(core.database.read, [1, 2, 3, 99])
+        assert found == {1: [replace(bare, status=200)], 2: [bare]}
 
 
 @pytest.mark.parametrize(
@@ -226,7 +268,7 @@ async def test_restart_takes_up_the_outbox_where_it_stood(tmp_path):
         await core.do(submit("A", webhook=WEBHOOK), submit("B", webhook=SELECTIVE), cancel("A"))
         await core.do(ended("A", 1, Status.PENDING, due=Micros(9)))
         before = lanes_of(core.ledger.outbox)
-        assert core.ledger.outbox.take(Micros(core.clock.at), lambda _receiver: True).job_id == "B"
+        assert core.ledger.outbox.take(Micros(core.clock.at), lambda _receiver: True).job_id == "A"
     async with opened(tmp_path) as core:
         assert lanes_of(core.ledger.outbox) == before
         assert not any(lane.taken for lane in core.ledger.outbox.lanes.values())

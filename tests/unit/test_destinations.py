@@ -24,6 +24,7 @@ from tests.unit.test_networks import LOCAL, NEVER_LOCAL, PUBLIC, REFUSED
 
 TARGET = "http://127.0.0.1:11434"
 EVERYWHERE = ("lan", "0.0.0.0/0,::/0")
+REMEDY = "FOREMAN_WEBHOOK_NETWORKS says where they may go"
 PATIENCE_S = 20.0
 #: Spellings that the system's resolver takes for 127.0.0.1 or 0.0.0.0; the eighth, ①②⑦.0.0.1, is no URL to begin with.
 SPELLINGS = ("0x7f000001", "2130706433", "0177.0.0.1", "127.1", "0", "[::ffff:127.0.0.1]", "localhost.")
@@ -227,11 +228,18 @@ async def test_public_lets_public_addresses_pass(address):
 async def test_a_refusal_names_the_host_and_the_reason():
     names = Names(evil_example="169.254.169.254")
     assert await refused(destinations(names=names), "http://evil.example/") == (
-        "webhooks are not sent to evil.example: 169.254.169.254 is a link-local address"
+        f"webhooks are not sent to evil.example: 169.254.169.254 is a link-local address; {REMEDY}"
     )
     assert await refused(destinations(), "http://169.254.169.254/latest") == (
-        "webhooks are not sent to 169.254.169.254: it is a link-local address"
+        f"webhooks are not sent to 169.254.169.254: it is a link-local address; {REMEDY}"
     )
+
+
+async def test_only_a_refusal_by_the_networks_speaks_of_them():
+    found = destinations()
+    found.listening = (("127.0.0.1", 8080),)
+    for port in (8080, 11434):
+        assert REMEDY not in await refused(found, f"http://127.0.0.1:{port}/")
 
 
 @pytest.mark.parametrize("answer", ["93.184.216.34 10.0.0.7", "10.0.0.7 93.184.216.34", "2606:4700::1 ::1"])

@@ -113,8 +113,15 @@ async def test_job_with_something_to_tell_yet_is_due_only_at_the_last(tmp_path):
         later = core.clock.at + 1
         assert await overdue_jobs(core, later, 0) == "C"
         assert sorted(await overdue_jobs(core, later, later)) == ["A", "B", "C"]
-        ended = Attempted(job_id="A", position=Position(1), attempt=None, status=Status.GONE)
+        ended = Attempted(job_id="A", position=Position(1), attempt=None, status=Status.DEAD)
         await core.do(RecordAttempt(job_id="A", attempted=ended))
         assert await overdue_jobs(core, later, 0) == "C"  # its last state is not told yet
         await core.do(RecordAttempt(job_id="A", attempted=replace(ended, position=Position(4))))
         assert sorted(await overdue_jobs(core, later, 0)) == ["A", "C"]
+
+
+async def test_search_for_what_is_due_looks_into_the_deliveries_of_each_job_alone(tmp_path):
+    async with opened(tmp_path) as core:
+        plan = await core.database.read(f"EXPLAIN QUERY PLAN {jobs.SELECT_OVERDUE}", (1, 1, 10))
+        (deliveries,) = [step for *_, step in plan if "deliveries" in step]
+        assert deliveries == "SEARCH deliveries USING INDEX deliveries_by_job (job_id=?)"

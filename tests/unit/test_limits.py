@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,14 @@ def enter(limits: Limits, receiver: str, times: int = 1) -> int:
         limits.enter(receiver)
         begun += 1
     return begun
+
+
+def quick(limits: Limits, *receivers: str) -> Limits:
+    """The same, after an attempt at each of these was quick."""
+    for receiver in receivers:
+        limits.enter(receiver)
+        limits.leave(receiver, QUICK_S)
+    return limits
 
 
 def slow(limits: Limits, *receivers: str) -> Limits:
@@ -45,7 +54,7 @@ def test_one_receiver_has_four_places_and_another_its_own():
 
 
 def test_no_more_begin_than_there_are_places_in_all():
-    limits = Limits(6)
+    limits = quick(Limits(6), *"abc")
     assert [enter(limits, name, 4) for name in "abc"] == [4, 2, 0]
     assert limits.taken == 6
     limits.leave("a", QUICK_S)
@@ -53,9 +62,33 @@ def test_no_more_begin_than_there_are_places_in_all():
 
 
 def test_slow_receivers_share_half_of_the_places():
-    limits = slow(Limits(32), *"abcdefgh")
+    limits = quick(slow(Limits(32), *"abcdefgh"), *"ijkl")
     assert [enter(limits, name, 4) for name in "abcdefgh"] == [4, 4, 4, 4, 0, 0, 0, 0]
     assert [enter(limits, name, 4) for name in "ijkl"] == [4, 4, 4, 4]
+
+
+def test_forty_receivers_that_nobody_knows_leave_room_for_one_that_is_well():
+    limits = quick(Limits(32), "well")
+    assert sum(enter(limits, f"hangs {number}") for number in range(40)) == 16
+    assert enter(limits, "well", 4) == 4
+
+
+def test_a_receiver_that_nobody_knows_yet_shares_the_places_of_the_slow_ones():
+    limits = slow(Limits(8), "slow")
+    assert [enter(limits, name, 3) for name in ("slow", "new", "newer")] == [3, 1, 0]
+    limits.leave("new", QUICK_S)
+    assert [enter(limits, name, 4) for name in ("new", "newer")] == [4, 1]
+
+
+@pytest.mark.parametrize("known", [quick, slow, failing], ids=lambda known: known.__name__)
+def test_a_delivery_that_was_not_sent_says_nothing_of_its_receiver(known):
+    limits, same = known(Limits(32), "a"), known(Limits(32), "a")
+    for _ in range(3):
+        limits.enter("a")
+        limits.leave("a", None)
+    for name in ("a", *"bcdefg"):
+        assert enter(limits, name, 4) == enter(same, name, 4)
+    assert (limits.held_s("a"), limits.taken) == (same.held_s("a"), same.taken)
 
 
 def test_a_receiver_is_slow_until_an_attempt_is_not():
@@ -63,10 +96,13 @@ def test_a_receiver_is_slow_until_an_attempt_is_not():
     assert [enter(limits, name) for name in "ab"] == [1, 0]
     limits.leave("a", QUICK_S)
     assert [enter(limits, name) for name in "ab"] == [1, 1]
+    limits.leave("a", LONG_S)
+    limits.leave("b", LONG_S)
+    assert [enter(limits, name) for name in "ab"] == [1, 0]
 
 
 def test_a_receiver_that_turns_slow_counts_with_all_that_is_under_way():
-    limits = slow(Limits(4), "b")
+    limits = quick(slow(Limits(4), "b"), "a")
     assert enter(limits, "a", 3) == 3
     limits.leave("a", LONG_S)
     assert not limits.admits("b")
@@ -79,13 +115,13 @@ def test_with_a_single_place_a_slow_receiver_is_still_told():
 
 
 def test_failing_receivers_are_tried_one_by_one_in_a_quarter_of_the_places():
-    limits = failing(Limits(32), *"abcdefghij")
+    limits = quick(failing(Limits(32), *"abcdefghij"), *"klmnop")
     assert [enter(limits, name, 4) for name in "abcdefghij"] == [1] * 8 + [0, 0]
     assert [enter(limits, name, 4) for name in "klmnop"] == [4] * 6
 
 
 def test_slow_and_failing_receivers_take_no_places_of_each_other():
-    limits = failing(slow(Limits(8), "a", "b"), "c", "d", "e")
+    limits = quick(failing(slow(Limits(8), "a", "b"), "c", "d", "e"), "f", "g")
     assert [enter(limits, name, 4) for name in "abcde"] == [4, 0, 1, 1, 0]
     assert [enter(limits, name, 4) for name in "fg"] == [2, 0]
 
@@ -100,11 +136,11 @@ def test_a_receiver_is_failing_until_it_takes_a_delivery():
     assert (enter(limits, "a", 4), limits.held_s("a")) == (4, 0.0)
 
 
-def test_so_many_slow_receivers_are_remembered_and_the_first_forgotten():
-    limits = slow(Limits(2), *map(str, range(REMEMBERED + 1)))
-    enter(limits, "1")
-    assert not limits.admits("2")
-    assert limits.admits("0")
+def test_so_many_quick_receivers_are_remembered_and_the_first_forgotten():
+    limits = quick(slow(Limits(2), "slow"), *map(str, range(REMEMBERED + 1)))
+    enter(limits, "slow")
+    assert not limits.admits("0")
+    assert limits.admits("1")
 
 
 @given(
@@ -126,4 +162,4 @@ def test_no_limit_is_ever_passed_and_every_place_comes_back(limit, steps, were_s
     for receiver in busy:
         limits.leave(receiver, QUICK_S)
     assert limits.taken == 0
-    assert enter(limits, "new", 4) == min(limit, PER_RECEIVER)
+    assert enter(limits, "new", 4) == min(max(1, limit // 2), PER_RECEIVER)

@@ -6,7 +6,7 @@ import pytest
 
 from foreman.clock import Micros
 from foreman.events.types import Position
-from foreman.projections.outbox import Attempt, Attempted, Dropped, Outbox, Pending, Revived, Status, Told
+from foreman.projections.outbox import FARTHEST, Attempt, Attempted, Dropped, Outbox, Pending, Revived, Status, Told
 from tests.core import assert_in_line, lanes_of
 
 NOW = Micros(1_000)
@@ -18,7 +18,9 @@ def anybody(_receiver: str) -> bool:
 
 
 def told(job_id: str, position: int, receiver: str = "r:80") -> Told:
-    return Told(job_id=job_id, position=Position(position), version=1, receiver=receiver)
+    """One more event each microsecond."""
+    at = Micros(position)
+    return Told(job_id=job_id, position=Position(position), version=1, receiver=receiver, state="queued", at=at)
 
 
 def attempted(job_id: str, position: int, status: Status = Status.DELIVERED, due: int = 0) -> Attempted:
@@ -26,7 +28,7 @@ def attempted(job_id: str, position: int, status: Status = Status.DELIVERED, due
 
 
 def revived(job_id: str, *positions: int, receiver: str = "r:80") -> Revived:
-    return Revived(job_id=job_id, receiver=receiver, positions=tuple(map(Position, positions)))
+    return Revived(job_id=job_id, receiver=receiver, positions=tuple(map(Position, positions)), at=NOW)
 
 
 def outbox_after(*changes) -> Outbox:
@@ -88,9 +90,43 @@ def test_longest_due_goes_first_whatever_its_age():
     assert taken(outbox) == [("C", 3), ("B", 2), ("A", 1)]
 
 
+def test_overdue_retry_goes_before_whatever_was_told_since_it_was_due():
+    outbox = outbox_after(told("A", 1), attempted("A", 1, Status.PENDING, due=500))
+    for position in range(501, 600):
+        outbox.apply(told(f"B{position}", position))
+    assert taken(outbox)[0] == ("A", 1)
+
+
+def test_what_has_not_failed_waits_for_no_clock():
+    outbox = outbox_after(told("A", NOW + 9_000), told("B", NOW + 9_001), revived("B", 7))
+    assert taken(outbox, NOW - 500) == [("B", 7), ("A", NOW + 9_000)]
+
+
+def test_wait_that_ends_farther_off_than_any_would_was_reckoned_by_another_clock():
+    due = 10 * 365 * 24 * 3_600 * 1_000_000
+    outbox = outbox_after(told("A", 1), attempted("A", 1, Status.PENDING, due=due))
+    assert taken(outbox, due - FARTHEST) == []
+    assert taken(outbox, due - FARTHEST - 1) == [("A", 1)]
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+def test_gone_ends_the_later_ones_of_its_lane_with_it(under_way):
+    outbox = outbox_after(told("A", 1), told("A", 2), told("B", 3), told("A", 4))
+    if under_way:
+        assert outbox.take(NOW, anybody).job_id == "A"
+    outbox.apply(attempted("A", 1, Status.GONE))
+    assert (set(outbox.lanes), outbox.pending) == ({"B"}, 1)
+    assert taken(outbox) == [("B", 3)]
+
+
+def test_gone_leaves_those_that_come_before_it():
+    outbox = outbox_after(told("A", 2), told("A", 3), revived("A", 1), attempted("A", 2, Status.GONE))
+    assert [item.position for item in outbox.lanes["A"].pending] == [1]
+
+
 def test_receiver_that_is_not_admitted_is_passed_over_with_all_of_its_lanes():
     outbox = outbox_after(told("A", 1, "slow:80"), told("B", 2, "slow:80"), told("C", 3, "fast:80"))
-    assert outbox.next_due(lambda receiver: receiver == "slow:80") == 0
+    assert outbox.next_due(lambda receiver: receiver == "slow:80") == 1
     assert taken(outbox, admits=lambda receiver: receiver == "fast:80") == [("C", 3)]
     assert taken(outbox, admits=lambda _receiver: False) == []
     assert outbox.next_due(lambda receiver: receiver == "fast:80") is None
@@ -104,9 +140,19 @@ def test_revived_delivery_goes_before_the_later_ones_of_its_lane_and_begins_anew
     assert taken(outbox) == [("A", 2)]
 
 
-def test_delivery_that_is_pending_still_is_not_revived():
-    outbox = outbox_after(told("A", 1), attempted("A", 1, Status.PENDING, due=9_000), revived("A", 1))
-    assert lanes_of(outbox) == {"A": ("r:80", [(1, 9_000, 1)])}
+def test_delivery_that_waits_is_begun_anew_at_once():
+    outbox = outbox_after(told("A", 1), told("A", 2), attempted("A", 1, Status.PENDING, due=9_000), revived("A", 1))
+    assert lanes_of(outbox) == {"A": ("r:80", [(1, NOW, 0), (2, 2, 0)])}
+    assert (taken(outbox), outbox.pending) == ([("A", 1)], 2)
+
+
+def test_delivery_that_is_begun_anew_while_it_is_under_way_is_still_one():
+    outbox = outbox_after(told("A", 1))
+    assert taken(outbox) == [("A", 1)]
+    outbox.apply(revived("A", 1))
+    assert taken(outbox) == []
+    outbox.apply(attempted("A", 1))
+    assert (outbox.lanes, outbox.pending) == ({}, 0)
 
 
 def test_revival_makes_a_lane_of_its_own_if_none_is_left():
@@ -139,7 +185,7 @@ def test_dropped_lane_is_gone_and_what_comes_of_its_attempt_changes_nothing(unde
 
 def test_outcome_of_what_is_not_pending_changes_no_other():
     outbox = outbox_after(told("A", 1), told("A", 2), attempted("A", 1), attempted("A", 1))
-    assert (lanes_of(outbox), outbox.pending) == ({"A": ("r:80", [(2, 0, 0)])}, 1)
+    assert (lanes_of(outbox), outbox.pending) == ({"A": ("r:80", [(2, 2, 0)])}, 1)
 
 
 def test_dropping_a_job_that_has_nothing_pending_changes_nothing():
@@ -151,8 +197,8 @@ def test_rows_make_the_outbox_that_their_changes_made():
     changed = outbox_after(
         told("A", 1), told("B", 2, "other:80"), told("A", 3), attempted("A", 1, Status.PENDING, due=7)
     )
-    rows = [("A", "r:80", Pending(Position(1), Micros(7), 1)), ("B", "other:80", Pending(Position(2))),
-            ("A", "r:80", Pending(Position(3)))]  # fmt: skip
+    rows = [("A", "r:80", Pending(Position(1), Micros(7), 1)), ("B", "other:80", Pending(Position(2), Micros(2))),
+            ("A", "r:80", Pending(Position(3), Micros(3)))]  # fmt: skip
     stored = Outbox.of(rows)
     assert_in_line(stored)
     assert (lanes_of(stored), stored.pending) == (lanes_of(changed), changed.pending)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from foreman.clock import Micros
 from foreman.events.types import JobClass
 from foreman.projections.queue import Queue, Waiting
-from foreman.worker.scheduler import Occupancy, Policy, Start, Turn, choose
+from foreman.scheduling.scheduler import Occupancy, Policy, Start, Turn, choose
 
 BATCH, INTERACTIVE = JobClass.BATCH, JobClass.INTERACTIVE
 

@@ -13,7 +13,6 @@ from foreman.events.types import Position
 from foreman.fsm.job import State
 from foreman.projections.deliveries import Delivery
 from foreman.projections.outbox import Attempt, Status
-from foreman.projections.queue import Place
 from tests.core import CANCELLED, DONE, FAILED, HISTORIES, QUEUED, REQUEUED, SELECTIVE, WORKING, job_after, recorded
 
 URL = "http://foreman"
@@ -55,8 +54,7 @@ def test_artifact_is_shown_as_the_target_wrote_it():
 
 
 def test_place_in_the_queue_is_shown_while_there_is_one():
-    place = Place(position=3, ahead=2, ahead_by_key={"a": 2}, loads=1)
-    assert shown(QUEUED, place=place)["queue"] == {"position": 3, "ahead": 2}
+    assert shown(QUEUED, queue={"position": 3, "ahead": 2})["queue"] == {"position": 3, "ahead": 2}
     assert shown(QUEUED)["queue"] is None
 
 
@@ -76,8 +74,16 @@ def test_job_says_whom_it_tells_of_what():
 
 
 def delivery(status: Status, **members) -> Delivery:
-    members = {"attempts": 0, "due": Micros(0), "ended": None, **members}
-    return Delivery(position=Position(7), job_id="J", version=3, receiver="hooks.example:80", status=status, **members)
+    members = {"attempts": 0, "due": Micros(1_000_000), "ended": None, **members}
+    return Delivery(
+        position=Position(7),
+        job_id="J",
+        version=3,
+        state="working",
+        receiver="hooks.example:80",
+        status=status,
+        **members,
+    )
 
 
 def test_delivery_is_shown_with_every_attempt():
@@ -87,10 +93,12 @@ def test_delivery_is_shown_with_every_attempt():
         "id": "J-3",
         "job_id": "J",
         "version": 3,
+        "tells": "working",
         "log_position": 7,
         "receiver": "hooks.example:80",
         "state": "pending",
         "next_attempt_at": "1970-01-01T00:00:02.500000Z",
+        "waits_for": None,
         "ended_at": None,
         "attempt_count": 1,
         "attempts": [
@@ -112,5 +120,6 @@ def test_delivery_that_has_ended_says_when_and_not_when_next(status):
     assert (item["next_attempt_at"], item["ended_at"]) == (None, "1970-01-01T00:00:03.000000Z")
 
 
-def test_delivery_that_is_due_at_once_names_no_time():
-    assert delivery_object(delivery(Status.PENDING))["next_attempt_at"] is None
+def test_delivery_that_waits_for_another_names_it_and_no_time():
+    item = delivery_object(delivery(Status.PENDING), waits_for="J-2")
+    assert (item["waits_for"], item["next_attempt_at"]) == ("J-2", None)

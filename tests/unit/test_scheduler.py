@@ -9,7 +9,7 @@ import pytest
 from foreman.clock import Micros
 from foreman.events.types import JobClass
 from foreman.projections.queue import Queue, Waiting
-from foreman.worker.scheduler import Occupancy, Policy, Reason, Start, Turn, Wait, choose
+from foreman.scheduling.scheduler import Occupancy, Policy, Reason, Start, Turn, Wait, choose
 
 BATCH, INTERACTIVE = JobClass.BATCH, JobClass.INTERACTIVE
 LOAD_S = 8.0

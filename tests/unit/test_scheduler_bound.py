@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreman.events.types import JobClass
-from foreman.worker.scheduler import BATCH_EVERY, SENIOR, Policy
+from foreman.scheduling.scheduler import BATCH_EVERY, SENIOR, Policy
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "simulate.py"
 SPEC = importlib.util.spec_from_file_location("simulate", PATH)

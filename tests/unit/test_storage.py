@@ -235,3 +235,19 @@ async def test_closing_checkpoints_so_that_one_file_is_left(path):
     await database.transact([insert("a")])
     await database.close()
     assert {found.name for found in path.parent.iterdir()} == {"foreman.db", "foreman.db.lock"}
+
+
+async def test_new_file_and_what_is_beside_it_are_their_owners_alone(path):
+    database = await opened(path)
+    await database.transact([insert("a")])
+    modes = [path.with_name(f"{path.name}{ending}").stat().st_mode & 0o777 for ending in ("", "-wal", "-shm")]
+    await database.close()
+    assert modes == [0o600] * 3
+
+
+async def test_mode_of_a_file_that_is_there_is_left_alone(path):
+    path.touch()
+    path.chmod(0o640)
+    database = await opened(path)
+    await database.close()
+    assert path.stat().st_mode & 0o777 == 0o640

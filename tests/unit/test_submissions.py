@@ -149,9 +149,10 @@ def test_url_that_nobody_could_be_told_at_is_refused(url, named):
 @pytest.mark.parametrize(
     ("events", "named"),
     [
-        (["ready"], "may name only job states: queued, loading, working, done, failed, cancelled"),
-        (["new"], "may name only job states"), (["expired"], "may name only job states"),
-        (["Done"], "may name only job states"), ("done", "valid list"), ({"done": 1}, "valid list"),
+        (["done", "ready"], "'ready' is no job state; there are queued, loading, working, done, failed, cancelled"),
+        (["new"], "'new' is no job state"), (["expired"], "'expired' is no job state"),
+        (["Done", "x"], "'Done', 'x' is no job state"), (["y" * 10_000], f"'{'y' * 50}' is no job state"),
+        ("done", "valid list"), ({"done": 1}, "valid list"),
         ([1], "valid string"),
     ],
 )  # fmt: skip
@@ -189,6 +190,28 @@ def test_what_is_about_a_webhook_needs_one(members):
 @pytest.mark.parametrize("name", ["State_Webhook_URL", "WEBHOOK_SECRET", "webhook_Events"])
 def test_member_in_capitals_is_not_passed_over(name):
     assert refusal(**{name: SECRET}) == f"members are written in lower case: {name!r}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*("webhook", "webhook_url", "web_hook_url", "state_webhook", "WebhookUrl"),
+     *("Callback", "callback_url", "my-callbacks", "x" * 100_000 + "webhook")],
+    ids=lambda name: name[:20],
+)  # fmt: skip
+@pytest.mark.parametrize("form", [dict, lambda job: [job], lambda job: [{"model": "a", "prompt": "y"}, job]])
+def test_member_that_was_meant_for_a_webhook_is_not_passed_over(name, form):
+    with pytest.raises(RequestInvalid) as refused:
+        read(form({"model": "a", "prompt": "x", "state_webhook_url": URL, name: URL}))
+    message = str(refused.value)
+    assert f"there is no member '{name[:50]}" in message
+    assert message.endswith("; for webhooks: state_webhook_url, webhook_events, webhook_secret")
+    assert len(message) < 300
+
+
+@pytest.mark.parametrize("name", ["hook", "call_back", "web hook", "options", "format"])
+def test_member_that_looks_like_no_webhook_is_the_targets(name):
+    ((_, generation),), _ = read({"model": "a", "prompt": "x", name: {}})
+    assert name in json.loads(generation.body)
 
 
 @pytest.mark.parametrize(

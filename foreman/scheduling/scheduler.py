@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from foreman.clock import Micros, seconds_between
 from foreman.events.types import JobClass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Set
+    from collections.abc import Collection, Iterator, Mapping, Set
 
-    from foreman.projections.queue import Queue, Waiting
+    from foreman.projections.queue import Waiting
 
 #: Overdue batch jobs get every fourth pick of a turn, and every fourth turn.
 BATCH_EVERY = 4
@@ -86,6 +86,32 @@ class Start:
     turn: Turn
 
 
+class Line(Protocol):
+    """The waiting jobs, as far as choosing looks at them: the queue itself, or what a forecast has left of it."""
+
+    @property
+    def newest(self) -> int:
+        """The highest `order` ever added."""
+        ...
+
+    @property
+    def next_due(self) -> Micros | None:
+        """When the next backoff ends; None if nobody is in one."""
+        ...
+
+    def count(self, load_key: str, job_class: JobClass | None = None) -> int:
+        """How many jobs of a load key are ready."""
+        ...
+
+    def oldest(self, load_key: str, job_class: JobClass, besides: Collection[str] = ()) -> Waiting | None:
+        """The oldest ready job of a load key and class."""
+        ...
+
+    def heads(self, job_class: JobClass) -> Iterator[Waiting]:
+        """The oldest ready job of every load key in this class, oldest first."""
+        ...
+
+
 class Reason(StrEnum):
     """Why nothing may start."""
 
@@ -117,23 +143,23 @@ class Occupancy:
     load_s: float
 
 
-def choose(queue: Queue, *, policy: Policy, now: Micros, turn: Turn, occupancy: Occupancy) -> Start | Wait:
+def choose(queue: Line, *, policy: Policy, now: Micros, turn: Turn, occupancy: Occupancy) -> Start | Wait:
     """The next job to start, if any may start now. Call `queue.settle(now)` before: jobs in backoff are not looked at.
 
     One call starts at most one job: call again with the new turn until it says `Wait`.
     """
     if occupancy.running >= policy.parallel:
         return Wait(reason=Reason.BUSY)
-    line = _Line(queue, policy, now, turn, occupancy)
+    choice = _Choice(queue, policy, now, turn, occupancy)
     key = occupancy.running_key if occupancy.running else occupancy.resident
-    ended = key is not None and line.is_turn_over(key, occupancy.load_s)
+    ended = key is not None and choice.is_turn_over(key, occupancy.load_s)
     if key is not None and not ended:
-        job = line.next_of(key)
+        job = choice.next_of(key)
         if job is not None:
             return Start(job_id=job.job_id, load_key=key, swaps=False, turn=_picked(turn, job, queue, now))
     if occupancy.running:
         return Wait(reason=Reason.DRAINING, until=None if ended else queue.next_due)
-    job = line.first(leaving=key if ended else None)
+    job = choice.first(leaving=key if ended else None)
     if job is None:
         return Wait(reason=Reason.EMPTY, until=queue.next_due)
     turn = replace(turn, turns=0 if job.job_class is JobClass.BATCH else turn.turns + 1)
@@ -143,10 +169,10 @@ def choose(queue: Queue, *, policy: Policy, now: Micros, turn: Turn, occupancy: 
     return Start(job_id=job.job_id, load_key=job.load_key, swaps=True, turn=_picked(opened, job, queue, now))
 
 
-class _Line:
+class _Choice:
     """The waiting jobs as one choice sees them: without the claimed ones, and knowing who is overdue."""
 
-    def __init__(self, queue: Queue, policy: Policy, now: Micros, turn: Turn, occupancy: Occupancy) -> None:
+    def __init__(self, queue: Line, policy: Policy, now: Micros, turn: Turn, occupancy: Occupancy) -> None:
         self._queue, self._policy, self._now, self._turn, self._claimed = queue, policy, now, turn, occupancy.claimed
 
     def next_of(self, key: str) -> Waiting | None:
@@ -224,7 +250,7 @@ class _Line:
         return self._queue.oldest(head.load_key, head.job_class, self._claimed)
 
 
-def _opened(turn: Turn, queue: Queue, since: Micros) -> Turn:
+def _opened(turn: Turn, queue: Line, since: Micros) -> Turn:
     """A new turn. Lines with nothing left are forgotten, or `served` would grow with every key ever seen."""
     return replace(
         turn,
@@ -234,7 +260,7 @@ def _opened(turn: Turn, queue: Queue, since: Micros) -> Turn:
     )
 
 
-def _picked(turn: Turn, job: Waiting, queue: Queue, now: Micros) -> Turn:
+def _picked(turn: Turn, job: Waiting, queue: Line, now: Micros) -> Turn:
     """The turn after this pick."""
     served = turn.served
     # Once a turn is enough: the mark need only be later than everybody who stood in line at the first such pick.
