@@ -172,24 +172,22 @@ class Outbox:
 
     def take(self, now: Micros, admits: Callable[[str], bool]) -> Lane | None:
         """Take the lane that is due longest among those whose receivers are admitted; None if there is none."""
-        place = self._next(admits)
-        if place is None or not place.is_due(now):
-            return None
-        lane = self.lanes[place.job_id]
-        self._leave(lane)
-        lane.taken = True
-        return lane
+        place: Due
+        # The first may not be due though a later one is, if the clock was put back.
+        for place in self._first:
+            if place.is_due(now) and admits(place.receiver):
+                lane = self.lanes[place.job_id]
+                self._leave(lane)
+                lane.taken = True
+                return lane
+        return None
 
     def next_due(self, admits: Callable[[str], bool]) -> Micros | None:
         """When the next lane of an admitted receiver is due; None if none stands in line."""
-        place = self._next(admits)
-        return None if place is None else place.due
-
-    def _next(self, admits: Callable[[str], bool]) -> Due | None:
         place: Due
         for place in self._first:
             if admits(place.receiver):
-                return place
+                return place.due
         return None
 
     def _lane(self, job_id: str, receiver: str) -> Lane:

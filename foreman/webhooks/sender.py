@@ -74,7 +74,7 @@ class Sender:
         except Exception as error:
             # What a receiver sends must never end foreman, and the next start meet the same receiver.
             log.error("webhook.odd_reply", exc_info=error)
-            exchange.error = _storable(f"the reply could not be read: {type(error).__name__}")
+            exchange.error = _storable(f"the attempt broke off: {type(error).__name__}")
         return exchange
 
     async def _exchange(self, exchange: Exchange, way: Way, headers: Mapping[str, str], body: bytes) -> None:
