@@ -97,6 +97,7 @@ async def test_gone_ends_the_jobs_lane_and_nobody_elses(tmp_path):
     async with telling(tmp_path) as (_, receiver, foreman):
         receiver.behave(gone())
         job_id = await foreman.submit("a", state_webhook_url=receiver.url)
+        await receiver.wait_for(1)  # else the other's may come first
         other = await foreman.submit("a", state_webhook_url=receiver.url)
         await foreman.until_finished(job_id, other)
         await settled(foreman)
