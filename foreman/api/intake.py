@@ -26,6 +26,7 @@ from foreman.target.names import load_key
 from foreman.target.requests import Generation
 
 LONGEST_KEY = 255
+LONGEST_NAME = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,10 @@ class Origin:
 def submission(desk: Desk, generation: Generation, model: Model, origin: Origin) -> Submission:
     """A new job for this request, with an id of its own."""
     body = artifact(contents.REQUEST, contents.JSON, generation.body)
+    given = generation.model or ""
     queued = JobQueued(
-        model=generation.model or model.name,
+        # A name is found with any blanks around it, or any scheme before it; the log keeps what it is given for ever.
+        model=given if 0 < len(given) <= LONGEST_NAME else model.name,
         load_key=load_key(model.digest, generation.options),
         endpoint=origin.endpoint,
         source=origin.source,

@@ -9,7 +9,7 @@ import orjson
 
 from foreman.clock import Micros
 from foreman.events.codec import CODEC, GENESIS
-from foreman.events.types import Position, Recorded
+from foreman.events.types import DAEMON, Position, Recorded
 from foreman.storage.reading import Read
 
 SCHEMA: Final = """
@@ -43,7 +43,7 @@ ORDER BY version LIMIT ?
 #: The wanted events from ?1 (left out) to ?2. Which model a job is for, its row says, which its first event wrote.
 SELECT_PAGE: Final = """
 SELECT position, stream, version, type, at, data, hash FROM events WHERE position > ?1 AND position <= ?2
-AND (?3 IS NULL OR type IN (SELECT value FROM json_each(?3)))
+AND (?6 IS NULL OR stream = ?6) AND (?3 IS NULL OR type IN (SELECT value FROM json_each(?3)))
 AND (?4 IS NULL OR EXISTS (SELECT 1 FROM jobs WHERE jobs.job_id = events.stream AND jobs.model = ?4))
 ORDER BY position LIMIT ?5
 """
@@ -116,9 +116,9 @@ async def page(read: Read, wanted: LogFilter, after: int, head: int, limit: int)
     It looks at so many positions at most, but at all of one stream's: the page may be empty before the head.
     """
     types = None if wanted.types is None else orjson.dumps(wanted.types).decode()
-    if wanted.stream is None:
+    if wanted.stream in {None, DAEMON}:  # the daemon's own stream grows for ever, as the log does
         last = min(head, after + SCANNED)
-        rows = await read(SELECT_PAGE, (after, last, types, wanted.model, limit))
+        rows = await read(SELECT_PAGE, (after, last, types, wanted.model, limit, wanted.stream))
     else:
         last = head
         rows = await read(SELECT_PAGE_OF_STREAM, (after, last, types, wanted.model, limit, wanted.stream))

@@ -24,7 +24,7 @@ from foreman.projections.measures import FROM_EVENTS, MODEL, OTHER, Kind, Measur
 from foreman.scheduling.promises import Promises
 from foreman.storage.database import Database
 from foreman.target.inventory import Inventory
-from foreman.target.names import canonical, identity_of
+from foreman.target.names import identity_of
 from foreman.target.residency import Residency
 
 
@@ -83,8 +83,10 @@ class Exporter(Collector):
         series.add(table.TARGET_UP, by=health.up is True)
         series.add(table.DEGRADED, by=_timestamp(health.away_since))
         series.add(table.STALLED, by=_timestamp(health.stalled_since))
-        for model in self._resident():
-            series.add(table.RESIDENT, ledger.tally.label(model))
+        for names in self._resident():
+            # Of several names of one model it is known by those that jobs have used.
+            for label in {ledger.tally.label(name) for name in names} - {OTHER} or {OTHER}:
+                series.add(table.RESIDENT, label)
         series.add(table.POSITION, by=head)
         series.add(table.LAG, "statistics", by=max(0, head - ledger.statistics.position))
         series.add(table.LAG, "tally", by=max(0, head - ledger.tally.position))
@@ -102,13 +104,14 @@ class Exporter(Collector):
         series.add(table.BUILD, *(value for label in table.BUILD.labels for value in label.values or ()))
         return series
 
-    def _resident(self) -> set[str]:
-        """The canonical names of what the target holds in memory, as far as foreman knows."""
+    def _resident(self) -> list[set[str]]:
+        """The canonical names of each model that the target holds in memory, as far as foreman knows."""
         inventory, key = self._inventory, self._residency.key
         if not inventory.up:
-            return set()
+            return []
         digests = {*inventory.listing.loaded, *([] if key is None else [identity_of(key)])}
-        return {canonical(inventory.name_of(digest) or digest) for digest in digests}
+        models = inventory.listing.models
+        return [{name for name, model in models.items() if model.digest == digest} or {digest} for digest in digests]
 
 
 def _metric(measure: Measure, series: Series, models: Iterable[str]) -> Metric:

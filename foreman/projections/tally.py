@@ -178,8 +178,8 @@ def _done(tally: Tally, recorded: Recorded, facts: Facts) -> None:
     tally.end(recorded.stream, facts)
     series.add(measures.FINISHED, model, "done")
     # What a target says of itself must not make a counter go down.
-    series.add(measures.PROMPT_TOKENS, model, by=max(0, event.prompt_tokens or 0))
-    series.add(measures.GENERATED_TOKENS, model, by=max(0, event.generated_tokens or 0))
+    series.add(measures.PROMPT_TOKENS, model, by=float(max(0, event.prompt_tokens or 0)))
+    series.add(measures.GENERATED_TOKENS, model, by=float(max(0, event.generated_tokens or 0)))
     series.add(measures.GENERATION, model, by=max(0, event.eval_duration or 0) / NANOSECONDS)
     if event.run_s is not None:
         series.observe(measures.RUN, event.run_s)

@@ -19,6 +19,10 @@ REMEMBERED: Final = 40
 ELSEWHERE: Final = 0.5
 #: Token counts and speeds say more of what is left of a run than the time does, once there are so many of them.
 ENOUGH: Final = 3
+#: No answer takes longer than this, whatever the target's token counts amount to.
+LONGEST_REST_S: Final = 7 * 86_400.0
+#: A shorter mean is none: its square would be 0.
+SHORTEST: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,9 @@ class Lengths:
             return _rest(self.run(load_key, job_class), elapsed_s)
         all_tokens = Length(figures.tokens.mean, figures.tokens.variance, 0.0)
         left, speed = _rest(all_tokens, tokens), figures.tokens_per_s.mean
+        if not 0 <= left.mean_s <= LONGEST_REST_S * speed or not speed:
+            # The target counts as no target would; what foreman has measured itself is still good.
+            return _rest(self.run(load_key, job_class), elapsed_s)
         return Length(left.mean_s / speed, left.variance / speed**2, left.doubt / speed**2)
 
     def rest_of_load(self, load_key: str, elapsed_s: float) -> Length:
@@ -110,7 +117,7 @@ def _after(measured: Measured, before: Length) -> Length:
 def _rest(length: Length, elapsed: float) -> Length:
     """What is left after `elapsed`, of a length that is distributed log-normally, as answers' lengths about are."""
     variance = length.variance + length.doubt
-    if length.mean_s <= 0 or elapsed <= 0:
+    if length.mean_s <= SHORTEST or elapsed <= 0:
         return Length(length.mean_s, variance, 0.0)
     sigma_2 = log(1 + max(variance / length.mean_s**2, 1e-4))
     sigma, mu = sqrt(sigma_2), log(length.mean_s) - sigma_2 / 2

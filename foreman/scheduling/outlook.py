@@ -23,6 +23,7 @@ from foreman.events.types import (
     Position,
     Recorded,
 )
+from foreman.logs import get_logger
 from foreman.projections.contents import NDJSON
 from foreman.scheduling.forecast import Running, Situation, forecast
 from foreman.scheduling.promises import Promises
@@ -32,10 +33,14 @@ from foreman.tails import Tails
 from foreman.target.inventory import Inventory
 from foreman.target.residency import Residency
 
+log = get_logger(__name__)
+
 #: A forecast is good for this long if nothing happens.
 GOOD_FOR_S: Final = 1.0
 #: After a forecast, so many times the time that it took goes by before the next, unless it has to be fresh.
 PAUSES: Final = 20
+#: Even then it must not take more than a fifth of the time.
+PAUSES_IF_FRESH: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class Outlook:
         age_s = asked - self._made_at
         if self._made is not None and (
             (self._position == self.ledger.feed.position and age_s < GOOD_FOR_S)
-            or (not fresh and age_s < PAUSES * self._took_s)
+            or age_s < (PAUSES_IF_FRESH if fresh else PAUSES) * self._took_s
         ):
             return self._made
         now, work = self.clock.now(), self.ledger.work
@@ -146,6 +151,11 @@ class Outlook:
         # A job that finds nobody before it is told nothing that could be wrong.
         if self.promises.full or not self.inventory.up or len(work.queue) + len(work.running) < 2:
             return
-        eta = self.eta(self.now(), job_id)
+        try:
+            eta = self.eta(self.now(), job_id)
+        except Exception as error:
+            # This runs while the ledger publishes: a forecast that goes wrong must not stop it.
+            log.error("forecast.failed", job_id=job_id, exc_info=error)
+            return
         if eta is not None:
             self.promises.make(job_id, at, eta.start.expected_s)

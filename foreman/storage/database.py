@@ -25,6 +25,8 @@ READERS: Final = 3
 SQLITE_VERSION: Final = sqlite3.sqlite_version
 #: Pages given back to the file system per step; a step is one short write transaction.
 VACUUM_PAGES: Final = 2_000
+#: A write-ahead log that has grown larger is cut back to this once its pages are in the database.
+WAL_KEPT_BYTES: Final = 16 * 1024 * 1024
 #: Rows that aiosqlite fetches at a time when it iterates, which nothing here does.
 ITERATED: Final = 64
 
@@ -63,6 +65,8 @@ class Database:
         self._writer: Writer | None = None
         self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
         self._readers = 0
+        #: Who waits for a reader, in order. The queue alone would give it back to who has just put it there.
+        self._line = asyncio.Semaphore(READERS)
 
     async def open(self) -> None:
         """Lock, open, migrate. Raises DatabaseLocked or DatabaseUnusable."""
@@ -95,6 +99,8 @@ class Database:
         if mode != "wal":
             raise DatabaseUnusable(f"{self.path} cannot have a write-ahead log, only a journal of kind {mode!r}")
         await writer.execute_fetchall("PRAGMA synchronous = FULL")
+        # Else the file keeps the size that one long reader made it grow to, and says for ever that there is one.
+        await writer.execute_fetchall(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
         await writer.execute_fetchall("PRAGMA foreign_keys = ON")
         ((done,),) = await writer.execute_fetchall("PRAGMA user_version")
         if done > len(self.migrations):
@@ -120,12 +126,13 @@ class Database:
     async def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Rows from a connection that cannot write. Sees everything that was durable when it was called."""
         self._opened()
-        reader = await self._idle.get()
-        try:
-            return await self._fetch(reader, sql, parameters)
-        finally:
-            # After a cancellation the statement still runs in this reader's thread; the next one queues behind it.
-            self._idle.put_nowait(reader)
+        async with self._line:
+            reader = await self._idle.get()
+            try:
+                return await self._fetch(reader, sql, parameters)
+            finally:
+                # After a cancellation the statement still runs in this reader's thread; the next one queues behind it.
+                self._idle.put_nowait(reader)
 
     async def read_as_writer(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Rows as the one writer sees them; for the ledger, between its transactions."""
@@ -147,7 +154,8 @@ class Database:
         # Readers first: the last connection to close checkpoints, and that must be the writer.
         while self._readers:
             self._readers -= 1
-            await (await self._idle.get()).close()
+            async with self._line:
+                await (await self._idle.get()).close()
         if writer is not None:
             await writer.close()
         self._lock.release()

@@ -38,7 +38,15 @@ class Question:
     @classmethod
     def like(cls, model: str, options: Mapping[str, Any]) -> Question:
         """The question that needs what a job of this model, with these options, needs."""
-        return cls(model=model, options={name: options[name] for name in RELOADING_OPTIONS if name in options})
+        return cls(
+            model=model,
+            options={
+                name: value
+                for name in RELOADING_OPTIONS
+                # They are all numbers and switches; anything else the target has not loaded the model with.
+                if isinstance(value := options.get(name), int | float)
+            },
+        )
 
     def body(self) -> bytes:
         """The request. It says nothing of keep_alive, so a model that is loaded stays for as long as it would have."""
@@ -59,6 +67,8 @@ class Wedge:
         self.error = ""
         #: The names of the models that jobs wait for.
         self.wanted: Callable[[], Sequence[str]] = tuple
+        #: Signs of life so far, of any call.
+        self.signs = 0
         self._in_a_row = 0
         self._first_at = Micros(0)
         self._suspect = Question(model="")
@@ -66,6 +76,7 @@ class Wedge:
 
     def heard(self) -> None:
         """A generation or a load had bytes for an answer. What is wedged by now a probe has to set free."""
+        self.signs += 1
         self._in_a_row = 0
 
     def stalled(self, question: Question, error: str) -> bool:
@@ -95,10 +106,12 @@ class Wedge:
         a model that never loads must not keep the jobs of all others waiting.
         """
         number, self._probes = self._probes, self._probes + 1
-        if number % 2 == 0:
+        wanted, suspect = {canonical(name) for name in self.wanted()}, canonical(self._suspect.model)
+        others = sorted(wanted - {suspect})
+        # Nobody may wait for it any more: then it matters no longer whether it answers.
+        if not others or (number % 2 == 0 and suspect in wanted):
             return self._suspect
-        others = sorted({canonical(name) for name in self.wanted()} - {canonical(self._suspect.model)})
-        return Question(model=others[number // 2 % len(others)]) if others else self._suspect
+        return Question(model=others[number // 2 % len(others)])
 
     async def _answers(self, question: Question) -> bool:
         try:

@@ -110,4 +110,4 @@ def _appended(parts: list[dict[str, Any]], name: str) -> list[Any]:
 
 def _count(last: dict[str, Any], name: str) -> int | None:
     value = last.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

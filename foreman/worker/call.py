@@ -30,7 +30,8 @@ async def called(
 
     Of that, Stalled is for a silence that lasted too long; the connection is closed by then.
     """
-    silence = Silence(patience, bench.clock, on_sign=bench.inventory.wedge.heard)
+    wedge = bench.inventory.wedge
+    silence = Silence(patience, bench.clock, on_sign=wedge.heard, signs=lambda: wedge.signs)
     async with breaking(silence), bench.target.generate(path, body, {**HEADERS, **headers}) as reply:
         silence.ended(begun=False)
         yield reply, silence

@@ -49,8 +49,10 @@ class Silence:
     connections need a moment, so the count begins anew.
     """
 
-    def __init__(self, patience: Patience, clock: Clock, on_sign: Callable[[], None]) -> None:
-        """`on_sign` is called at each sign of life."""
+    def __init__(
+        self, patience: Patience, clock: Clock, on_sign: Callable[[], None], signs: Callable[[], int] = int
+    ) -> None:
+        """`on_sign` is called at each sign of life; `signs` counts those of every call."""
         self.patience = patience
         self.lasted_s = 0.0
         #: The answer itself has begun; a status line alone may come from a proxy.
@@ -61,13 +63,16 @@ class Silence:
         self._clock = clock
         self._looked_at = clock.monotonic()
         self._on_sign = on_sign
+        self._signs, self._seen = signs, signs()
 
     def ended(self, *, begun: bool = True) -> None:
         """A sign of life: a piece of the answer, or its status line."""
         self.begun = self.begun or begun
         self.lasted_s = 0.0
         self._looked_at = self._clock.monotonic()
-        self._on_sign()
+        if begun:
+            self._on_sign()  # a status line alone may come from a proxy
+        self._seen = self._signs()
 
     def is_too_long(self) -> bool:
         """Look, once a slice, and say whether the call has stalled."""
@@ -77,6 +82,9 @@ class Silence:
         passed_s, self._looked_at = now - self._looked_at, now
         self.lasted_s = self.lasted_s + passed_s if passed_s <= 2 * self.slice_s else 0.0
         limit_s = self.patience.between_s if self.begun else self.patience.start_s
+        if not self.begun and self._signs() != self._seen:
+            # It may stand in the target's own queue, behind a call that is being answered.
+            limit_s *= UNSEEN
         return 0 < limit_s <= self.lasted_s
 
 

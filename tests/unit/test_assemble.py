@@ -75,3 +75,7 @@ def test_answer_that_is_not_whole_is_a_broken_connection(answer):
 
 def test_answer_that_ollama_ended_for_repeating_itself_is_whole():
     assert body(lines(chat("again "), chat("again ")))["message"]["content"] == "again again "
+
+
+def test_a_negative_count_is_none():
+    assert assemble(lines({**LAST, "eval_count": -20})).metrics(0.5, 2.0).generated_tokens is None

@@ -254,3 +254,13 @@ def test_promises_take_bounded_memory():
         assert not promises.full
         promises.make(str(number), NOW, 1.0)
     assert promises.full
+
+
+@pytest.mark.parametrize("counts", [(10, 10, -20), (0, 0, 0), (10, 10, 10**18), (2**63, 2**63, 2**63)])
+def test_counts_that_make_no_sense_leave_a_forecast_by_time(counts):
+    statistics = Statistics()
+    for tokens in counts:
+        for item in recorded(replace(DONE, run_s=10.0, generated_tokens=tokens, eval_duration=10**9)):
+            statistics.apply(item)
+    end = made(queue_of("a1"), running(elapsed_s=1, tokens=5), statistics=statistics).ends["R"]
+    assert 0 <= end.expected_s <= 7 * 86_400

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from foreman.clock import SystemClock
+from foreman.target.wedge import Question
 from foreman.worker.stall import SLICES, UNSEEN, Patience, Silence, Stalled, breaking
 from tests.core import HandClock
 
@@ -119,3 +120,9 @@ async def test_block_that_is_cancelled_is_not_stalled():
 
 def test_slices_are_a_part_of_the_shorter_limit():
     assert Call(300, 120).silence.slice_s == 120 / SLICES
+
+
+def test_a_probe_asks_only_for_options_that_a_target_can_have_loaded_a_model_with():
+    question = Question.like("a", {"num_ctx": "\ud800", "num_gpu": 1, "use_mmap": False, "temperature": 2})
+    assert b'"num_gpu":1' in question.body()
+    assert question.options == {"num_gpu": 1, "use_mmap": False}

@@ -251,3 +251,23 @@ async def test_mode_of_a_file_that_is_there_is_left_alone(path):
     database = await opened(path)
     await database.close()
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+async def test_those_who_read_without_a_pause_let_others_have_their_turn(path):
+    database = await opened(path)
+    reads, stop = 0, False
+
+    async def follow() -> None:
+        nonlocal reads
+        while not stop:
+            await database.read("SELECT 1")
+            reads += 1
+
+    followers = [asyncio.create_task(follow()) for _ in range(3 * READERS)]
+    for _ in range(20):
+        before = reads
+        await database.read("SELECT 1")
+        assert reads - before <= 6 * READERS, "whoever came first is served first"
+    stop = True
+    await asyncio.gather(*followers)
+    await database.close()

@@ -125,3 +125,9 @@ def test_buckets_ascend_and_only_histograms_have_them(measure):
     assert list(measure.buckets) == sorted(set(measure.buckets))
     if measure in {measures.WAIT, measures.RUN}:
         assert measure.buckets[-1] == 3_600
+
+
+def test_counts_that_no_target_could_reach_are_kept_all_the_same():
+    huge = replace(DONE, prompt_tokens=2**64 - 1, generated_tokens=2**64 - 1)
+    state = tallied(log_of((QUEUED, WORKING, huge), (QUEUED, WORKING, huge)))
+    assert tally.load(state.dump()) == state
