@@ -22,11 +22,10 @@ from foreman.events.types import Endpoint, IdempotencyKey, JobClass, JobQueued, 
 from foreman.projections import contents
 from foreman.projections.contents import artifact
 from foreman.target.inventory import Model
-from foreman.target.names import load_key
+from foreman.target.names import LONGEST_NAME, load_key
 from foreman.target.requests import Generation
 
 LONGEST_KEY = 255
-LONGEST_NAME = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from foreman.errors import RequestInvalid, TooLarge
 from foreman.events.types import Endpoint, JobClass, Webhook
 from foreman.fsm.job import State
 from foreman.signing import Signer
+from foreman.target.names import LONGEST_NAME
 from foreman.target.requests import Generation, read_generation
 
 NDJSON: Final = ("application/x-ndjson", "application/jsonl", "application/ndjson")
@@ -69,7 +70,7 @@ class JobSpec(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
 
-    model: str = Field(min_length=1, max_length=512)
+    model: str = Field(min_length=1, max_length=LONGEST_NAME)
     endpoint: Literal["chat", "generate"] | None = None
     job_class: Literal["batch", "interactive"] = Field("batch", alias="class")
     messages: list[dict[str, Any]] | None = None

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import orjson
 
+#: Of a model's name, so many characters are taken at most.
+LONGEST_NAME: Final = 512
 #: The options whose change makes Ollama reload a model (ollama 0.33, needsReload).
 RELOADING_OPTIONS: Final = (
     "num_ctx",

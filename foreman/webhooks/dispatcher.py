@@ -25,7 +25,7 @@ from foreman.projections.outbox import Attempt, Attempted, Lane, Pending, Status
 from foreman.signing import Signer
 from foreman.storage.reading import Read
 from foreman.webhooks import payload, schedule
-from foreman.webhooks.limits import Limits
+from foreman.webhooks.limits import Limits, remember
 from foreman.webhooks.payload import Style
 from foreman.webhooks.sender import Exchange, Sender
 
@@ -37,8 +37,6 @@ LONGEST_PAUSE_S: Final = 30.0
 FULL_DISK_PAUSE_S: Final = 1.0
 #: How often it is said of one receiver that it fails.
 WAVERING_S: Final = 60.0
-#: Receivers whose failing was logged; of more, the first ones would be logged once more.
-REMEMBERED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,10 +204,8 @@ class Dispatcher:
             return
         failing = self._failing.get(lane.receiver)
         if failing is None or (not failing.count and now_s - failing.since_s >= WAVERING_S):
-            self._failing.pop(lane.receiver, None)
-            failing = self._failing[lane.receiver] = Failing(since_s=now_s)
-            if len(self._failing) > REMEMBERED:
-                del self._failing[next(iter(self._failing))]
+            failing = Failing(since_s=now_s)
+            remember(self._failing, lane.receiver, failing)
             log.warning("webhook.failing", **facts, error=error)
         failing.count += 1
         if attempted.status is not Status.PENDING:

@@ -15,7 +15,7 @@ FAILING_AFTER: Final = 10
 #: How much longer it keeps its place each time. To be refused takes no time, so thousands of deliveries that are due
 #: would be tried as fast as foreman can, and everything else would wait for the processor.
 HELD_S: Final = 0.2
-#: Quick and failing receivers that are remembered; of more, the first ones are forgotten.
+#: Receivers of which something is remembered; of more, the first ones are forgotten.
 REMEMBERED: Final = 10_000
 _T = TypeVar("_T")
 
@@ -75,10 +75,10 @@ class Limits:
     def _learn(self, receiver: str, took_s: float, *, failed: bool) -> None:
         self._quick.pop(receiver, None)
         if took_s <= SLOW_S:
-            _remember(self._quick, receiver, None)
+            remember(self._quick, receiver, None)
         failures = self._failures.pop(receiver, 0)
         if failed:
-            _remember(self._failures, receiver, failures + 1)
+            remember(self._failures, receiver, failures + 1)
 
     def _fails(self, receiver: str) -> bool:
         return self._failures.get(receiver, 0) >= FAILING_AFTER
@@ -95,7 +95,9 @@ class Limits:
             self._taken[self._kind(receiver)] += busy
 
 
-def _remember(receivers: dict[str, _T], receiver: str, value: _T) -> None:
+def remember(receivers: dict[str, _T], receiver: str, value: _T) -> None:
+    """Keep this of the receiver, as the newest of so many."""
+    receivers.pop(receiver, None)
     receivers[receiver] = value
     if len(receivers) > REMEMBERED:
         del receivers[next(iter(receivers))]

@@ -14,6 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
 from foreman.destinations import Destination, Place
+from foreman.destinations.url import joined
 from foreman.errors import AddressRefused
 
 #: Of a reply's body, so much is read.
@@ -100,7 +101,7 @@ class Bounded(ResponseHandler):
         super().connection_made(transport)
         self._connected = cast(asyncio.Transport, transport)
         host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
-        self.peer = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}") if host else None
+        self.peer = joined(host, port) if host else None
 
     def data_received(self, data: bytes) -> None:
         """Pass it on, as long as it is within the limit."""
