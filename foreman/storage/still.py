@@ -1,0 +1,86 @@
+"""A database file as it stands at one moment, for who only reads it: a daemon may go on writing meanwhile.
+
+For the commands that read a file beside the daemon or without one. They have a process of their own and nothing else
+to do meanwhile, so they wait for their rows; nothing here can write, checkpoint or migrate.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from foreman.errors import DatabaseUnusable
+from foreman.storage.reading import Row
+
+
+class Still:
+    """The open file. All that is read through it is of the same moment."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
+        """The rows as they are asked for; a few in memory at a time. Several queries may be read side by side."""
+        return self._connection.execute(sql, parameters)
+
+    async def read(self, sql: str, parameters: Sequence[Any] = (), /) -> list[Row]:
+        """The same as read models ask for it (`storage.reading.Read`); it does not give way to other tasks."""
+        return self._connection.execute(sql, parameters).fetchall()
+
+
+@contextmanager
+def still(path: Path) -> Iterator[Still]:
+    """Open a database file to read it.
+
+    Raises DatabaseUnusable if there is no such file, it is no database, or a daemon was started on it meanwhile.
+    """
+    if not path.is_file():
+        reason = "it is a folder" if path.is_dir() else "there is no such file"
+        raise DatabaseUnusable(f"cannot open {path}: {reason}")
+    # Read plainly, a file in WAL mode needs two more beside it, which SQLite makes and leaves there; a folder that
+    # may not be written to cannot have them. With no writer and nothing in the WAL the file is all there is.
+    alone = not _is_in_use(path) and not _size(_wal(path))
+    uri = f"{path.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the moment is that of the first read
+            yield Still(path, connection)
+    except sqlite3.Error as error:
+        raise DatabaseUnusable(f"reading from {path} failed: {error}") from error
+    if alone and (_is_in_use(path) or _size(_wal(path))):
+        raise DatabaseUnusable(f"a foreman was started on {path} while it was read: try again")
+
+
+def _is_in_use(path: Path) -> bool:
+    """Whether a daemon has the file open: it holds a lock for as long as it lives."""
+    try:
+        descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
