@@ -13,9 +13,11 @@ from typing import Final
 
 import click
 import uvloop
+from rich.console import Console
 
 from foreman import __version__
 from foreman.app import Foreman
+from foreman.cli.hello import say_hello
 from foreman.commands.recovery import Recovery
 from foreman.config import Settings, settings_help, unknown_variables
 from foreman.embedded import launch
@@ -81,8 +83,12 @@ async def run(settings: Settings, options: Options) -> int:
         foreman = Foreman(final)
         try:
             recovery = await foreman.start()
-            _say_hello(final, foreman, recovery)
-            status = await _until_over(foreman, stopping)
+            _log_start(final, foreman, recovery)
+            async with asyncio.TaskGroup() as side:
+                if sys.stderr.isatty() and final.log_format == "text":
+                    hello = say_hello(foreman, recovery, _url(*foreman.http.addresses[0]), Console(stderr=True))
+                    side.create_task(hello, name="hello")
+                status = await _until_over(foreman, stopping)
         finally:
             await foreman.stop()
     log.info("daemon.stopped", exit_code=status)
@@ -148,7 +154,7 @@ def _on_closed_stdin(stopping: asyncio.Event) -> None:
     loop.add_reader(sys.stdin.fileno(), readable)
 
 
-def _say_hello(settings: Settings, foreman: Foreman, recovery: Recovery) -> None:
+def _log_start(settings: Settings, foreman: Foreman, recovery: Recovery) -> None:
     log.info(
         "daemon.started",
         address=_written(*foreman.http.addresses[0]),
