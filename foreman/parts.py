@@ -37,7 +37,7 @@ class Parts:
         self.clock = clock
         self.database = Database(settings.db_path, MIGRATIONS)
         self.ledger = Ledger(self.database, Feed(), clock, settings.max_queue)
-        self.target = Target(_address(settings))
+        self.target = Target(target_address(settings))
         self.inventory = Inventory(self.target, clock, settings.poll_interval_s, settings.stall_after_s)
         self.residency = Residency(clock)
         self.inventory.on_listing.append(self.residency.observe)
@@ -97,7 +97,8 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
-def _address(settings: Settings) -> TargetAddress:
+def target_address(settings: Settings) -> TargetAddress:
+    """Where the settings say that the target is."""
     return TargetAddress(
         url=settings.ollama_url,
         token=settings.ollama_token.get_secret_value() if settings.ollama_token else None,

@@ -8,6 +8,7 @@ import click
 
 from foreman import __version__
 from foreman.cli.demo import demo
+from foreman.cli.doctor import doctor
 from foreman.cli.serve import serve
 from foreman.cli.webhook_listen import webhook_listen
 from foreman.errors import ForemanError
@@ -37,5 +38,6 @@ def main() -> None:
 
 
 main.add_command(demo)
+main.add_command(doctor)
 main.add_command(serve)
 main.add_command(webhook_listen)

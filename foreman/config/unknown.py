@@ -10,8 +10,8 @@ from foreman.config.settings import BY_VARIABLE
 
 PREFIX = "FOREMAN_"
 
-#: Variables that are no setting yet nobody's mistake: the Go daemon's, which may share an environment file with us.
-KNOWN_ELSEWHERE = frozenset({"FOREMAN_EMBEDDED_GGUF"})
+#: Variables that are no setting of the daemon's yet nobody's mistake: other commands read them.
+KNOWN_ELSEWHERE = frozenset({"FOREMAN_EMBEDDED_GGUF", "FOREMAN_URL"})
 
 
 @dataclass(frozen=True, slots=True)
