@@ -176,7 +176,7 @@ class Teller:
         self._new.clear()
 
     def _forecast(self, now_s: float) -> Forecast:
-        running = tuple(self._running(number, now_s) for _, number, _ in self.simulation.running)
+        running = tuple(self._running(number, now_s) for number in self.simulation.running)
         situation = Situation(
             now=micros(now_s), turn=self.simulation.turn, resident=self.simulation.resident, running=running
         )

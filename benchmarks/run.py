@@ -17,14 +17,23 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import backlog, calls, dead_receivers, eta, scrape, webhooks
+from benchmarks import audit, backlog, calls, dead_receivers, eta, replay, scrape, webhooks
 from benchmarks.harness import Figure
 
 
 async def measure(wanted: list[str]) -> list[Figure]:
     """All benchmarks, or those named."""
     figures: list[Figure] = []
-    for benchmark in (*calls.ALL, *backlog.ALL, *webhooks.ALL, *dead_receivers.ALL, *scrape.ALL, *eta.ALL):
+    for benchmark in (
+        *calls.ALL,
+        *backlog.ALL,
+        *webhooks.ALL,
+        *dead_receivers.ALL,
+        *scrape.ALL,
+        *eta.ALL,
+        *audit.ALL,
+        *replay.ALL,
+    ):
         if wanted and benchmark.__name__ not in wanted:
             continue
         print(f"measuring {benchmark.__name__} …", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """Simulates hours at the target with the scheduler itself: how long interactive callers wait, when all work is done.
 
-Owns the scenarios and a discrete-event clock around `Queue` and `choose`. Must not restate a scheduling rule: first
-come and plain drain are the same function over one load key for all, and over a policy in which nobody is ever overdue.
+Owns the scenarios; the clock is that of replays of a log. Must not restate a scheduling rule: first come and plain
+drain are the same function over one load key for all, and over a policy in which nobody is ever overdue.
 
     python benchmarks/simulate.py [--json] [--seeds 1 2] [--scenario NAME] [--scale 0.1]
 """
@@ -9,7 +9,6 @@ come and plain drain are the same function over one load key for all, and over a
 from __future__ import annotations
 
 import argparse
-import heapq
 import json
 import math
 import random
@@ -20,12 +19,16 @@ from typing import Protocol
 
 from foreman.clock import Micros
 from foreman.events.types import JobClass
-from foreman.projections.queue import Queue, Waiting
-from foreman.scheduling.scheduler import Occupancy, Policy, Start, Turn, choose
+from foreman.projections.queue import Queue
+from foreman.replay.simulation import NEVER, Arrival, Discipline
+from foreman.replay.simulation import Run as LengthOfRun
+from foreman.replay.simulation import Simulation as Clock
+from foreman.scheduling.scheduler import Policy, Turn
 
 LOAD_S = 8.0
 SERVICE_S = 6.0
 HOUR_S = 3600.0
+SECOND = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +56,6 @@ class Run:
         return self.began_s - self.job.at_s
 
 
-@dataclass(frozen=True, slots=True)
-class Discipline:
-    """A column of the table."""
-
-    name: str
-    policy: Policy
-    #: False = all models share one load key, which makes the scheduler serve them as they come.
-    by_model: bool = True
-    by_class: bool = True
-
-
-NEVER = Policy(max_wait_interactive_s=0, max_wait_batch_s=0)
 DISCIPLINES = (
     Discipline("first come", NEVER, by_model=False, by_class=False),
     Discipline("plain drain", NEVER, by_class=False),
@@ -95,98 +86,87 @@ class Watcher(Protocol):
 
 @dataclass(slots=True)
 class Simulation:
-    """A target that holds one model and answers up to `parallel` jobs at a time, driven by the scheduler."""
+    """A scenario's jobs on the clock of `foreman.replay`, in seconds."""
 
     jobs: list[Job]
     discipline: Discipline
     load_s: float = LOAD_S
     runs: list[Run] = field(default_factory=list)
-    loads: int = 0
     #: How long each load of a model takes, if they differ from `load_s`, which the scheduler then goes by.
     load_time: Callable[[str], float] | None = None
     watcher: Watcher | None = None
+    clock: Clock = field(init=False)
 
-    queue: Queue = field(default_factory=Queue)
-    turn: Turn = field(default_factory=Turn)
-    #: (done, number of the job, load key), the first to be done in front.
-    running: list[tuple[float, int, str]] = field(default_factory=list)
-    resident: str | None = None
-    _model: str | None = None
-    _loaded_s: float = 0.0
+    @property
+    def loads(self) -> int:
+        """How often a model was loaded."""
+        return self.clock.loads
+
+    @property
+    def queue(self) -> Queue:
+        """Who waits."""
+        return self.clock.queue
+
+    @property
+    def turn(self) -> Turn:
+        """What the scheduler remembers."""
+        return self.clock.turn
+
+    @property
+    def resident(self) -> str | None:
+        """The load key in the target's memory."""
+        return self.clock.resident
+
+    @property
+    def running(self) -> list[int]:
+        """The numbers of the jobs that run or load."""
+        return list(self.clock.running)
 
     def run(self) -> Simulation:
         """Until the last job is done."""
         self.jobs = sorted(self.jobs, key=lambda job: job.at_s)
-        now_s, arrived = 0.0, 0
-        while arrived < len(self.jobs) or self.running or len(self.queue):
-            while arrived < len(self.jobs) and self.jobs[arrived].at_s <= now_s:
-                self._arrive(arrived)
-                arrived += 1
-            while self.running and self.running[0][0] <= now_s:
-                _, number, _ = heapq.heappop(self.running)
-                if self.watcher is not None:
-                    self.watcher.done(number, now_s)
-            if self.watcher is not None:
-                self.watcher.looks(now_s)
-            self._start_all(now_s)
-            coming = [self.jobs[arrived].at_s] if arrived < len(self.jobs) else []
-            now_s = min(coming + [done_s for done_s, _, _ in self.running[:1]], default=now_s)
+        arrivals = [
+            Arrival(micros(job.at_s), job.model, job.job_class, (LengthOfRun(micros(job.service_s)),))
+            for job in self.jobs
+        ]
+        self.clock = Clock(arrivals, self.discipline, self._loads_in, self)
+        self.clock.load_s = self.load_s
+        self.clock.run()
         return self
 
-    def _arrive(self, number: int) -> None:
-        job = self.jobs[number]
-        self.queue.add(
-            Waiting(
-                job_id=str(number),
-                load_key=job.model if self.discipline.by_model else "any",
-                job_class=job.job_class if self.discipline.by_class else JobClass.BATCH,
-                order=number + 1,
-                queued_at=micros(job.at_s),
-                not_before=None,
-            )
-        )
+    def _loads_in(self, number: int) -> int:
+        return micros(self.load_time(self.jobs[number].model) if self.load_time else self.load_s)
+
+    def arrived(self, number: int, now: Micros) -> None:
+        """Tell whoever watches."""
         if self.watcher is not None:
             self.watcher.arrived(number)
 
-    def _start_all(self, now_s: float) -> None:
-        while True:
-            decision = choose(
-                self.queue,
-                policy=self.discipline.policy,
-                now=micros(now_s),
-                turn=self.turn,
-                occupancy=Occupancy(
-                    resident=self.resident,
-                    running=len(self.running),
-                    running_key=self.running[0][2] if self.running else None,
-                    load_s=self.load_s,
-                ),
-            )
-            if not isinstance(decision, Start):
-                return
-            self._start(decision, now_s)
-
-    def _start(self, start: Start, now_s: float) -> None:
-        number = int(start.job_id)
-        job = self.jobs[number]
-        self.queue.remove(start.job_id)
-        self.turn, self.resident = start.turn, start.load_key
-        if job.model != self._model:
-            self.loads += 1
-            load_s = self.load_time(job.model) if self.load_time else self.load_s
-            self._model, self._loaded_s = job.model, now_s + load_s
-            if self.load_time:
-                self.turn = self.turn.loaded(micros(self._loaded_s))
-        began_s = max(now_s, self._loaded_s)
-        heapq.heappush(self.running, (began_s + job.service_s, number, start.load_key))
-        self.runs.append(Run(job, now_s, began_s, began_s + job.service_s))
+    def picked(self, number: int, now: Micros, load: int, length: int) -> None:
+        """Note the run."""
+        times = (now / SECOND, (now + load) / SECOND, (now + load + length) / SECOND)
+        self.runs.append(Run(self.jobs[number], *times))
         if self.watcher is not None:
             self.watcher.started(number, self.runs[-1])
+
+    def loaded(self, number: int, now: Micros) -> None:
+        """The run knows it."""
+
+    def ended(self, number: int, now: Micros) -> None:
+        """Tell whoever watches."""
+        if self.watcher is not None:
+            self.watcher.done(number, now / SECOND)
+
+    def looks(self, now: Micros) -> None:
+        """Tell whoever watches, who may know better by now what a load takes."""
+        if self.watcher is not None:
+            self.watcher.looks(now / SECOND)
+        self.clock.load_s = self.load_s
 
 
 def micros(seconds: float) -> Micros:
     """Seconds of the simulation as the clock's unit."""
-    return Micros(round(seconds * 1_000_000))
+    return Micros(round(seconds * SECOND))
 
 
 @dataclass(frozen=True, slots=True)

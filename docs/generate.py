@@ -11,6 +11,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import is_dataclass
 from enum import StrEnum
 from functools import partial
 from itertools import groupby
@@ -19,10 +20,12 @@ from types import MappingProxyType
 
 import click
 
+import foreman.client
 from foreman import errors
 from foreman.api.errors import status_of
 from foreman.api.server import ROUTES, Route
 from foreman.cli import main as foreman_command
+from foreman.client import Client, testing
 from foreman.config import SETTINGS, Setting
 from foreman.events import types
 from foreman.events.daemon import DAEMON_EVENTS
@@ -198,6 +201,80 @@ def commands() -> str:
     return "\n".join(parts)
 
 
+def client_methods() -> str:
+    """Each method of the client: its signature and what it says of itself."""
+    found = {name: value for name, value in vars(Client).items() if callable(value) and not name.startswith("_")}
+    return "\n".join(f"### {name}\n\n{_signature(name, method)}\n{_said(method)}\n" for name, method in found.items())
+
+
+class _Bare(str):
+    """An annotation, shown without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _signature(name: str, method: Callable[..., object]) -> str:
+    """As one would write it, a parameter a line if it would be too long else."""
+    signature = inspect.signature(method)
+    given = [
+        parameter.replace(annotation=_Bare(parameter.annotation))
+        for parameter in signature.parameters.values()
+        if parameter.name != "self"
+    ]
+    text = str(signature.replace(parameters=given, return_annotation=_Bare(signature.return_annotation)))
+    if len(name + text) > 100:
+        inner, _, returned = text.removeprefix("(").rpartition(") -> ")
+        lines = re.sub(r", (?=\*|\w+: )", ",\n    ", inner)
+        text = f"(\n    {lines},\n) -> {returned}"
+    return f"```text\n{name}{text}\n```\n"
+
+
+def client_types() -> str:
+    """What the client's methods take and return: each type with its members."""
+    kinds = [kind for kind in _public_classes() if is_dataclass(kind)]
+    return "\n".join(f"### {kind.__name__}\n\n{_said(kind)}\n\n```text\n{_members(kind)}```\n" for kind in kinds)
+
+
+def _members(kind: type) -> str:
+    """A dataclass's members as they are written, with what is said above them; and its properties."""
+    lines = []
+    for line in inspect.getsource(kind).splitlines():
+        if comment := re.fullmatch(r"    #: (.*)", line):
+            lines.append(f"# {comment[1]}")
+        elif member := re.fullmatch(r"    (\w+: [^=]+?)(?: = .+)?", line):
+            lines.append(member[1])
+    methods = [(name, value) for name, value in vars(kind).items() if not name.startswith("_") and name != "of"]
+    lines += [f"{name}  # {_said(value)}" for name, value in methods if isinstance(value, property)]
+    lines += [f"{name}()  # {_said(value)}" for name, value in methods if inspect.isfunction(value)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def client_errors() -> str:
+    """The errors that only a client raises."""
+    kinds = [kind for kind in _public_classes() if issubclass(kind, errors.ForemanError)]
+    own = [kind for kind in kinds if kind.__module__ != errors.__name__]
+    rows = [(f"`{kind.__name__}`", f"`{kind.code}`", _sentence(kind.__doc__), kind.hint) for kind in own]
+    return _table(("Class", "Code", "Meaning", "What to do"), rows)
+
+
+def _public_classes() -> list[type]:
+    found = [getattr(foreman.client, name) for name in foreman.client.__all__]
+    return [each for each in found if inspect.isclass(each)]
+
+
+def client_testing() -> str:
+    """The receiver for tests."""
+    kind = testing.WebhookReceiver
+    methods = [(name, value) for name, value in vars(kind).items() if not name.startswith("_")]
+    rows = [(f"`{name}`", _sentence(inspect.getdoc(value))) for name, value in methods]
+    return f"{_said(kind)}\n\n{_table(('Name', 'What it is'), rows)}"
+
+
+def _said(thing: object) -> str:
+    return inspect.getdoc(thing) or ""
+
+
 def _help(command: click.Command, context: click.Context) -> str:
     formatter = click.HelpFormatter(width=100)
     command.format_usage(context, formatter)
@@ -236,6 +313,12 @@ def _between(content: str, marks: re.Match[str]) -> str:
 _PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = MappingProxyType({
     "docs/reference/api.md": {"routes": routes},
     "docs/reference/cli.md": {"commands": commands},
+    "docs/reference/client.md": {
+        "methods": client_methods,
+        "types": client_types,
+        "errors": client_errors,
+        "testing": client_testing,
+    },
     "docs/reference/errors.md": {"errors": errors_table},
     "docs/reference/events.md": {
         "envelope": envelope,

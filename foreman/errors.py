@@ -12,6 +12,7 @@
     ├── NotFound
     │   ├── ArtifactNotFound
     │   ├── DeliveryNotFound
+    │   ├── EventsArchived
     │   ├── JobNotFound
     │   ├── ModelNotFound
     │   └── JobExpired
@@ -29,7 +30,10 @@
     ├── LogError
     │   ├── UnknownEvent
     │   ├── LogCorrupt
+    │   ├── ArchiveUnusable
+    │   ├── ExportInvalid
     │   └── CommitUnknown
+    ├── CopyFailed
     ├── DatabaseLocked
     ├── DatabaseUnusable
     └── ConfigError
@@ -39,14 +43,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class ForemanError(Exception):
     """Something foreman can name went wrong."""
 
-    code: ClassVar[str] = "internal"
-    hint: ClassVar[str] = ""
+    code: str = "internal"
+    hint: str = ""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or (type(self).__doc__ or "").strip())
@@ -110,6 +112,13 @@ class DeliveryNotFound(NotFound):
     """The job has no such delivery."""
 
     code = "delivery_not_found"
+
+
+class EventsArchived(NotFound):
+    """These events were moved to an archive."""
+
+    code = "events_archived"
+    hint = "`foreman export` and `foreman replay` read archives; over HTTP read on after the position that is named"
 
 
 class ModelNotFound(NotFound):
@@ -218,11 +227,31 @@ class LogCorrupt(LogError):
     hint = "stop foreman and restore the last backup; keep the broken file for a look"
 
 
+class ArchiveUnusable(LogError):
+    """An archive of the log is missing, or is not as it was written."""
+
+    code = "archive_unusable"
+    hint = "put the file back where it was, from a backup if need be: a part of the log is only there"
+
+
+class ExportInvalid(LogError):
+    """This is no whole and unchanged export of a log."""
+
+    code = "export_invalid"
+    hint = "export it again, and pass the file on as it is"
+
+
 class CommitUnknown(LogError):
     """A commit failed in a way that leaves its fate unknown: only a fresh look at the disk tells."""
 
     code = "commit_unknown"
     hint = "check the disk and its kernel messages, then start foreman again: it recovers from the log"
+
+
+class CopyFailed(ForemanError):
+    """A copy could not be written."""
+
+    code = "copy_failed"
 
 
 class DatabaseLocked(ForemanError):

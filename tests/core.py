@@ -54,6 +54,7 @@ from foreman.projections.contents import Artifact, artifact
 from foreman.projections.job import Job, fold
 from foreman.projections.outbox import Due, Outbox
 from foreman.projections.statistics import Statistics
+from foreman.projections.timeline import Timeline
 from foreman.projections.work import Work
 from foreman.storage.database import Database, Statement
 
@@ -279,7 +280,7 @@ async def audit(core: Core) -> list[Recorded]:
     )
     events = [log.from_row(row) for row in rows]
     hash_, folded, versions, told = GENESIS, {}, Counter(), []
-    work, statistics = Work(), Statistics()
+    work, statistics, timeline = Work(), Statistics(), Timeline()
     for number, (item, (position, stream, version, type_, at, text, stored)) in enumerate(
         zip(events, rows, strict=True), 1
     ):
@@ -292,8 +293,10 @@ async def audit(core: Core) -> list[Recorded]:
                 told.append((position, stream, version, job.state.value, deliveries.receiver_of(job.webhook.url)))
         work.apply(item)
         statistics.apply(item)
+        timeline.apply(item)
     assert core.ledger.feed.position == len(events)
     assert core.ledger.statistics == statistics
+    assert core.ledger.timeline == timeline
     await _audit_tables(core, events, folded)
     await _audit_deliveries(core, [row for row in told if folded[row[1]].state is not State.EXPIRED], folded)
     _audit_work(core, work, folded)
@@ -384,7 +387,9 @@ def assert_in_line(outbox: Outbox) -> None:
         receiver: sorted(line) for receiver, line in lines.items()
     }
     assert list(outbox._first) == sorted(min(line) for line in lines.values())
-    assert outbox.pending == sum(len(lane.pending) for lane in outbox.lanes.values())
+    pending = Counter(lane.receiver for lane in outbox.lanes.values() for _ in lane.pending)
+    assert (outbox.pending, outbox.pending_of) == (pending.total(), pending)
+    assert set(outbox._taken) == {job_id for job_id, lane in outbox.lanes.items() if lane.taken}
 
 
 def _audit_work(core: Core, work: Work, folded: dict[str, Job]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -86,6 +87,24 @@ QUERIES = {
 }
 
 
+#: What happened within each stretch of ?1 seconds from number ?2 to number ?3, in the order of `timeline.Bucket`.
+OVER_TIME = """
+SELECT at / (?1 * 1000000) AS number,
+    sum(type = 'job.queued'), sum(type = 'job.done'), sum(type = 'job.failed'), sum(type = 'job.cancelled'),
+    sum(type = 'job.working'), coalesce(sum(data ->> 'waited_s'), 0), coalesce(max(data ->> 'waited_s'), 0),
+    sum(max(0, coalesce(data ->> 'prompt_tokens', 0))), sum(max(0, coalesce(data ->> 'generated_tokens', 0))),
+    sum(max(0, coalesce(data ->> 'eval_duration', 0)) / 1e9), sum(coalesce(data ->> 'run_s', 0)),
+    sum(type = 'model.swapped'), sum(iif(type = 'model.swapped', data ->> 'load_s', 0))
+FROM events WHERE number BETWEEN ?2 AND ?3 GROUP BY 1
+"""
+
+
+def over_time(events: Iterable[Recorded], width_s: int, first: int, last: int) -> dict[int, tuple[float, ...]]:
+    """The figures of each stretch of time in which one of these events happened, by its number since 1970."""
+    with closing(_stored(events)) as connection:
+        return {number: tuple(row) for number, *row in connection.execute(OVER_TIME, (width_s, first, last))}
+
+
 def of_file(path: Path) -> Numbers:
     """The numbers of the log in a database file."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
@@ -97,17 +116,19 @@ def of_file(path: Path) -> Numbers:
 
 def of_events(events: Iterable[Recorded]) -> Numbers:
     """The numbers of these events."""
-    connection = sqlite3.connect(":memory:")
-    try:
-        connection.execute(TABLE)
-        rows = [
-            (item.position, item.stream, item.version, item.event.type, item.at, CODEC.encode(item.event))
-            for item in events
-        ]
-        connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
+    with closing(_stored(events)) as connection:
         return of_log(connection)
-    finally:
-        connection.close()
+
+
+def _stored(events: Iterable[Recorded]) -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:")
+    connection.execute(TABLE)
+    rows = [
+        (item.position, item.stream, item.version, item.event.type, item.at, CODEC.encode(item.event))
+        for item in events
+    ]
+    connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
+    return connection
 
 
 def of_log(connection: sqlite3.Connection) -> Numbers:

@@ -12,8 +12,10 @@ from sanic.response import BaseHTTPResponse
 
 from foreman.errors import Unauthorized
 
-#: Open without a token: the probe, and what Ollama's own clients ask first.
-OPEN_PATHS: Final = frozenset({"/healthz", "/"})
+#: Open without a token: the probe, what Ollama's own clients ask first, and the page that asks for the token.
+OPEN_PATHS: Final = frozenset({"/healthz", "/", "/dashboard"})
+#: The page's files. They are the same for everybody, and nothing else is ever served from there.
+OPEN_FOLDER: Final = "/dashboard/"
 #: Origins that Ollama allows by default (ollama 0.33, envconfig): these hosts over http or https, and these schemes.
 LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "0.0.0.0"})  # noqa: S104  (compared, never bound)
 APP_SCHEMES: Final = frozenset({"app", "file", "tauri", "vscode-webview", "vscode-file"})
@@ -36,6 +38,8 @@ def check_token(request: Request, token: str | None) -> None:
     """Raises Unauthorized unless the request carries the token, compared in constant time."""
     if token is None or request.path in OPEN_PATHS or request.method == "OPTIONS":
         return
+    if request.path.startswith(OPEN_FOLDER):
+        return
     given = request.headers.get("authorization", "")
     scheme, _, value = given.partition(" ")
     if not given:
@@ -45,13 +49,14 @@ def check_token(request: Request, token: str | None) -> None:
         raise Unauthorized("the token is wrong")
 
 
-def is_foreign(request: Request, *, check_host: bool) -> bool:
+def is_foreign(request: Request, *, check_host: bool, public_url: str | None = None) -> bool:
     """Whether a browser sent this on behalf of a page that has no business here; Ollama answers 403, empty.
 
     `check_host` is for a foreman bound to loopback: only there does an unknown Host mean DNS rebinding.
+    `public_url` is where a proxy shows foreman: the dashboard's own origin there, whatever Host the proxy sends on.
     """
     origin = request.headers.get("origin")
-    if origin is not None and not _is_same(origin, request) and not is_allowed_origin(origin):
+    if origin is not None and not _is_own(origin, request, public_url) and not is_allowed_origin(origin):
         return True
     return check_host and not is_local_host(request.headers.get("host", ""))
 
@@ -78,6 +83,16 @@ def is_local_host(host: str) -> bool:
     return address.is_loopback or address.is_private or address.is_unspecified
 
 
+def origin_of(url: str | None) -> str:
+    """The origin as a browser writes it; empty for no URL."""
+    parts = urlsplit(url or "")
+    if not parts.hostname:
+        return ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{host}" if parts.port in {None, usual} else f"{parts.scheme}://{host}:{parts.port}"
+
+
 def _host(place: str) -> str:
     """The host in `host:port`; empty for what is none."""
     try:
@@ -97,6 +112,10 @@ def allow_origin(request: Request, response: BaseHTTPResponse) -> None:
         response.headers.update(PREFLIGHT)
         for name in PREFLIGHT_VARIES:
             response.headers.add("vary", name)
+
+
+def _is_own(origin: str, request: Request, public_url: str | None) -> bool:
+    return _is_same(origin, request) or origin == origin_of(public_url)
 
 
 def _is_same(origin: str, request: Request) -> bool:

@@ -26,6 +26,7 @@ STATUSES: Final[dict[type[ForemanError], int]] = {
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.EventsArchived: HTTPStatus.GONE,
     errors.JobExpired: HTTPStatus.GONE,
     errors.IllegalTransition: HTTPStatus.CONFLICT,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -14,6 +14,7 @@ import orjson
 from sanic import HTTPResponse, Request
 from sanic.response import BaseHTTPResponse, raw
 
+from foreman.api.archived import archived_until, must_be_kept
 from foreman.api.desk import Desk, desk_of
 from foreman.api.jobs import find_job
 from foreman.api.query import LARGEST_POSITION, EventsQuery, FollowQuery, read_query
@@ -49,7 +50,11 @@ async def events(request: Request) -> HTTPResponse | None:
 async def _page(desk: Desk, query: EventsQuery) -> HTTPResponse:
     wanted = await _wanted(desk, query)
     head, _ = await log.head(desk.read)
-    after = query.after or 0
+    if query.after is None:
+        after, _ = await archived_until(desk, wanted.stream)
+    else:
+        after = query.after
+        await must_be_kept(desk, wanted.stream, after)
     if after > head:
         raise RequestInvalid(f"'after': the log ends at {head}, so {after} is a position in another log")
     found, following = await log.page(desk.read, wanted, after, head, query.limit)
@@ -67,7 +72,12 @@ async def _follow(request: Request, desk: Desk) -> HTTPResponse | None:
         return raw(b"", content_type=SSE, headers=HEADERS)
     # Told at once where it begins, a client that loses its connection before the first event misses nothing.
     opening = b"retry: %d\n" % RETRY_MS
-    opening += _place(after) if after <= head else _reset("unknown_position", head, head)
+    archived, archive = await archived_until(desk, wanted.stream)
+    if after < archived:
+        after = archived
+        opening += _reset("archived", head, archived, archive=archive)
+    else:
+        opening += _place(after) if after <= head else _reset("unknown_position", head, head)
     response = await request.respond(content_type=SSE, headers=HEADERS)
     await Follower(request, response, desk, wanted).follow(min(after, head), opening)
     return None
@@ -174,8 +184,8 @@ def _place(position: int) -> bytes:
     return b"id: %d\n\n" % position
 
 
-def _reset(reason: str, head: int, place: int | None = None) -> bytes:
+def _reset(reason: str, head: int, place: int | None = None, **more: str) -> bytes:
     """What a client hears when its sequence is broken; with a place it goes on from there."""
-    facts: dict[str, Any] = {"reason": reason, "head": head}
+    facts: dict[str, Any] = {"reason": reason, "head": head, **more}
     number = b"" if place is None else b"id: %d\n" % place
     return number + b"event: reset\ndata: %b\n\n" % orjson.dumps(facts)

@@ -10,6 +10,7 @@ from sanic import HTTPResponse, Request
 from sanic.response import raw
 from ulid import ULID
 
+from foreman.api.archived import must_be_kept
 from foreman.api.desk import Desk, desk_of
 from foreman.api.intake import Origin, idempotency_key, queue_jobs
 from foreman.api.query import ListQuery, WaitQuery, cursor, read_query, wanted_wait
@@ -93,6 +94,7 @@ async def events(request: Request, job_id: str) -> HTTPResponse:
     """`GET /jobs/{id}/events`: the job's history; it outlives the job's contents."""
     desk = desk_of(request)
     job = await find_job(desk, job_id)
+    await must_be_kept(desk, job.job_id, 0)
     recorded = await log.of_stream(desk.read, job.job_id, 0, MOST_EVENTS)
     return json_response({"events": [event_object(item) for item in recorded]})
 
@@ -108,7 +110,8 @@ async def artifact(request: Request, job_id: str, name: str) -> HTTPResponse:
     """`GET /jobs/{id}/artifacts/{name}`: the bytes with their content type; 304 for whoever has them already."""
     desk = desk_of(request)
     job = await find_present(desk, job_id)
-    ref = next((ref for ref in job.artifacts if ref.name == name), None)
+    # The request is no artifact that the job has made, so it is on no list.
+    ref = next((ref for ref in (job.request, *job.artifacts) if ref.name == name), None)
     if ref is None:
         names = ", ".join(ref.name for ref in job.artifacts) or "none"
         raise ArtifactNotFound(f"the job has no artifact of this name (it has: {names})")

@@ -120,7 +120,23 @@ class QueueQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: int = Field(10, ge=0, le=100)
+    limit: int = Field(10, ge=0, le=20)
+
+
+class StatisticsQuery(BaseModel):
+    """`GET /statistics`: how far back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    window: Literal["1h", "6h", "24h", "7d", "30d"] = "1h"
+
+
+class AuditQuery(BaseModel):
+    """`GET /audit/head`: which event's hash; None means the last one's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    position: int | None = Field(None, ge=0, le=LARGEST_POSITION)
 
 
 class WaitQuery(BaseModel):

@@ -55,7 +55,7 @@ def of_job(desk: Desk, job: Waiting, place: Place, eta: Eta, made: Forecast) -> 
     if job.not_before is not None:
         return f"waits for its retry at {clock_time(job.not_before, now)}"
     count = desk.ledger.work.queue.count(job.load_key)
-    rank = f"{ordinal(place.ahead_by_key[job.load_key] + 1)} of {count:,} for {name_of(desk, job.load_key)}"
+    rank = f"{ordinal(place.ahead_of_key + 1)} of {count:,} for {name_of(desk, job.load_key)}"
     if eta.turn is None:
         return f"{rank}, behind {place.ahead:,} jobs of all models"
     turn = made.turns[eta.turn]

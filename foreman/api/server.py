@@ -20,7 +20,8 @@ from sanic.handlers import ErrorHandler
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse, raw
 
-from foreman.api import blocking, deliveries, events, follow, jobs, metrics, ollama, queue, system
+from foreman.api import audit, blocking, deliveries, events, follow, jobs, metrics, ollama, queue, statistics, system
+from foreman.api.dashboard import files as dashboard
 from foreman.api.desk import Desk, desk_of
 from foreman.api.doors import allow_origin, check_token, is_foreign
 from foreman.api.errors import JSON, REQUEST_CANCELED, error_body, error_response
@@ -36,7 +37,17 @@ NEVER_S: Final = 10 * 365 * 24 * 3600
 IDLE_S: Final = 120
 TEXT: Final = "text/plain"
 #: Where foreman answers in its own words and not in Ollama's.
-OURS: Final = ("/jobs", "/deliveries", "/events", "/healthz", "/metrics", "/queue")
+OURS: Final = (
+    "/audit",
+    "/dashboard",
+    "/jobs",
+    "/deliveries",
+    "/events",
+    "/healthz",
+    "/metrics",
+    "/queue",
+    "/statistics",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +96,14 @@ ROUTES: Final = (
     Route("/jobs/<job_id:str>/deliveries", ("GET",), deliveries.of_job),
     Route("/jobs/<job_id:str>/deliveries/redeliver", ("POST",), deliveries.redeliver_of_job),
     Route("/queue", ("GET",), queue.queue),
+    Route("/statistics", ("GET",), statistics.statistics),
     Route("/deliveries", ("GET",), deliveries.list_deliveries),
     Route("/deliveries/redeliver", ("POST",), deliveries.redeliver),
     Route("/events", ("GET", "HEAD"), events.events),
+    Route("/audit/head", ("GET",), audit.head),
     Route("/metrics", ("GET",), metrics.metrics),
+    Route("/dashboard", ("GET", "HEAD"), dashboard.page),
+    Route("/dashboard/<name:path>", ("GET", "HEAD"), dashboard.asset),
     Route("/healthz", ("GET", "HEAD"), system.healthz),
 )
 #: The methods of each path, in Ollama's order.
@@ -129,13 +144,14 @@ def create_app(
             stream=route.streamed,
             ctx_label=route.label,
         )
+    dashboard.assets()  # read now: an upgrade of the package must not mix its files with those of this version
     token = desk.settings.token.get_secret_value() if desk.settings.token else None
 
     @app.signal("http.routing.before")
     async def at_the_door(request: Request) -> None:
         """Before the body is read, so that a stranger cannot make foreman read one."""
         request.ctx.began = desk.clock.monotonic()
-        if is_foreign(request, check_host=local_only):
+        if is_foreign(request, check_host=local_only, public_url=desk.settings.public_url):
             raise Foreign
         check_token(request, token)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sanic import HTTPResponse, Request
 
 from foreman import __version__
@@ -10,6 +12,17 @@ from foreman.api.render import json_response
 from foreman.clock import seconds_between
 from foreman.projections.documents import time
 from foreman.storage.database import SQLITE_VERSION
+from foreman.target.inventory import Health
+
+
+def target_object(health: Health) -> dict[str, Any]:
+    """Whether the target answers."""
+    return {
+        "reachable": health.up,
+        "version": health.version or None,
+        "last_success": time(health.last_success),
+        "error": health.error or None,
+    }
 
 
 async def healthz(request: Request) -> HTTPResponse:
@@ -22,12 +35,7 @@ async def healthz(request: Request) -> HTTPResponse:
             "degraded": health.up is not True,
             "degraded_since": time(health.away_since),
             "stalled": time(health.stalled_since),
-            "target": {
-                "reachable": health.up,
-                "version": health.version or None,
-                "last_success": time(health.last_success),
-                "error": health.error or None,
-            },
+            "target": target_object(health),
             "queue": {"waiting": len(work.queue), "running": len(work.running)},
             "webhooks": {"pending": desk.ledger.outbox.pending},
             "log_position": desk.ledger.feed.position,

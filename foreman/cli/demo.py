@@ -49,6 +49,8 @@ def demo(*, keep: bool, addr: str, as_json: bool) -> None:
     """See foreman at work: sixteen jobs for two models, on a small model that needs no Ollama.
 
     Takes about half a minute and stores nothing but the model's file. Exits non-zero if anything went wrong.
+
+    Example: foreman demo --keep
     """
     console = _console(as_json=as_json)
     sys.exit(asyncio.run(Demo(console, addr, keep=keep, as_json=as_json).run()))
@@ -100,7 +102,7 @@ class Demo:
     async def _run(self, folder: Path) -> int:
         self._say(f"Starting a small language model{_first_time()} and foreman in front of it ...")
         async with launch() as target_url, daemon(target_url, self._address, folder) as started:
-            self._say(f"foreman serves at {started.url}\n")
+            self._say(f"foreman serves at {started.url}; to watch it in a browser: {started.url}/dashboard\n")
             board, wall_s = await self._work(started)
             if not self._keep:
                 await started.stop()
@@ -132,7 +134,7 @@ class Demo:
         """Serve until a signal comes. Raises Unavailable if foreman ends before that."""
         asked = asyncio.Event()
         self._stop = asked.set
-        self._say(f"\nforeman goes on serving at {started.url} until Ctrl-C.")
+        self._say(f"\nforeman goes on serving until Ctrl-C; its dashboard is at {started.url}/dashboard")
         await _unless_it_dies(started, asked.wait(), within_s=None)
 
     def _tell(self, board: Board, found: Report) -> None:
@@ -181,6 +183,8 @@ def _first_time() -> str:
 def _what_next() -> list[str]:
     program = _program()
     return [
+        "See it once more, and look around in its dashboard afterwards:",
+        f"    {program} demo --keep",
         "Keep it running on this model:",
         f"    {program} serve --embedded",
         "Put it in front of your own Ollama; to any program it is Ollama:",

@@ -3,41 +3,102 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from foreman import __version__
-from foreman.cli.demo import demo
-from foreman.cli.doctor import doctor
-from foreman.cli.serve import serve
-from foreman.cli.webhook_listen import webhook_listen
-from foreman.errors import ForemanError
+from foreman.cli.daemon import INTERRUPTED, ending
 
-#: Exit status of a command that foreman ends with an error of its own.
-FAILED = 1
+
+class Verb(NamedTuple):
+    """A verb: where its command is, and what it does in a few words."""
+
+    place: str
+    words: str
+
+
+#: The verbs as the help lists them, by what one wants. A verb's module is imported when it is asked for: most of them
+#: need nothing of the daemon, and nobody wants to wait for it then.
+SECTIONS: Final[Mapping[str, Mapping[str, Verb]]] = {
+    "Jobs": {
+        "submit": Verb("submit:submit", "Queue a job, or many from a file."),
+        "jobs": Verb("jobs:jobs", "List jobs."),
+        "show": Verb("show:show", "One job: how it stands, why, what happened to it."),
+        "why": Verb("show:why", "One sentence: why a job waits."),
+        "logs": Verb("follow:logs", "A job's answer, live with -f."),
+        "cancel": Verb("jobs:cancel", "Give jobs up."),
+        "retry": Verb("jobs:retry", "Make the same jobs anew."),
+    },
+    "What goes on": {
+        "ps": Verb("ps:ps", "What is in memory, what runs, what waits."),
+        "top": Verb("ps:top", "The same, live."),
+        "events": Verb("follow:events", "The log of all that happens, live with -f."),
+    },
+    "The daemon": {
+        "serve": Verb("serve:serve", "Run it."),
+        "doctor": Verb("doctor:doctor", "Check all that it needs, and say what to do."),
+        "demo": Verb("demo:demo", "See it at work; needs no Ollama."),
+        "webhook-listen": Verb("webhook_listen:webhook_listen", "Receive webhooks and print them, to try them out."),
+    },
+    "The log": {
+        "audit": Verb("audit:audit_", "Check that nothing in a database was changed."),
+        "backup": Verb("backup:backup_", "Copy the database beside a running daemon, and audit the copy."),
+        "compact": Verb("compact:compact_", "Move old events into a compressed archive."),
+        "export": Verb("export:export", "Write the log as lines of JSON."),
+        "import": Verb("export:import_", "Make a database of an export."),
+        "replay": Verb("replay:replay", "Rebuild from the log, look at a moment, try other rules."),
+    },
+    "The shell": {
+        "completion": Verb("completion:completion", "Complete verbs and names."),
+    },
+}
+VERBS: Final = {name: verb for verbs in SECTIONS.values() for name, verb in verbs.items()}
 
 
 class Group(click.Group):
-    """Ends a command with one clear line instead of a traceback."""
+    """Imports a verb when it is used, and ends it with one clear line instead of a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, in the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb's command."""
+        verb = VERBS.get(cmd_name)
+        if verb is None:
+            return None
+        module, _, attribute = verb.place.partition(":")
+        command = getattr(import_module(f"foreman.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The verbs that begin so, without importing them."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(name, help=verb.words) for name, verb in VERBS.items() if name.startswith(incomplete)]
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the verb."""
         try:
-            return super().invoke(ctx)
-        except ForemanError as error:
-            click.echo(f"foreman: {error}", err=True)
-            if error.hint:
-                click.echo(f"  {error.hint}", err=True)
-            sys.exit(FAILED)
+            with ending():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs in their sections."""
+        width = max(map(len, VERBS))
+        for title, verbs in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:<{width}}", verb.words) for name, verb in verbs.items()])
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="foreman")
 def main() -> None:
     """A durable queue in front of one Ollama server that stays Ollama on the wire."""
-
-
-main.add_command(demo)
-main.add_command(doctor)
-main.add_command(serve)
-main.add_command(webhook_listen)

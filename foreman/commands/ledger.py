@@ -22,6 +22,7 @@ from foreman.projections.job import Job
 from foreman.projections.outbox import Outbox
 from foreman.projections.statistics import Statistics
 from foreman.projections.tally import NO_JOB, Facts, Tally, facts_of
+from foreman.projections.timeline import Timeline
 from foreman.projections.work import Work
 from foreman.storage.database import Database, Statement
 
@@ -67,6 +68,7 @@ class Ledger:
         self.outbox = Outbox()
         self.statistics = Statistics()
         self.tally = Tally()
+        self.timeline = Timeline()
         #: Told of each commit's length, in seconds.
         self.on_commit: list[Callable[[float], None]] = []
         self._hash = GENESIS
@@ -89,6 +91,7 @@ class Ledger:
         self.outbox = Outbox.of(await deliveries.pending(read))
         self.statistics = await snapshots.statistics_now(read)
         self.tally = await snapshots.tally_now(read)
+        self.timeline = await snapshots.timeline_now(read)
         self._snapshot_at = await snapshots.taken_at(read)
         return unfinished
 
@@ -141,7 +144,8 @@ class Ledger:
         if not batch.is_empty:
             at = self.statistics.position
             due = at - self._snapshot_at >= SNAPSHOT_EVERY
-            states = [snapshots.row(self.statistics), snapshots.row(self.tally)] if due else []
+            kept = (self.statistics, self.tally, self.timeline)
+            states = [snapshots.row(state) for state in kept] if due else []
             began = self.clock.monotonic()
             try:
                 await self.database.transact([*batch.statements(), Statement(snapshots.UPSERT, states)])
@@ -202,6 +206,7 @@ class Ledger:
             self.work.apply(recorded)
             self.statistics.apply(recorded)
             self.tally.apply(recorded, _facts(batch, recorded))
+            self.timeline.apply(recorded)
         for change in batch.outbox:
             self.outbox.apply(change)
         if batch.emptied:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from foreman.clock import Micros
+from foreman.events import archives
 from foreman.events.codec import CODEC, GENESIS
 from foreman.events.types import DAEMON, Position, Recorded
 from foreman.storage.reading import Read
@@ -31,8 +33,10 @@ BEGIN SELECT RAISE(ABORT, 'the event log is append-only'); END;
 
 INSERT: Final = "INSERT INTO events (position, stream, version, type, at, data, hash) VALUES (?, ?, ?, ?, ?, ?, ?)"
 SELECT_HEAD: Final = "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1"
+SELECT_HASH: Final = "SELECT hash FROM events WHERE position = ?"
 SELECT_STREAM_VERSION: Final = "SELECT coalesce(max(version), 0) FROM events WHERE stream = ?"
 SELECT_AT: Final = "SELECT at FROM events WHERE position = ?"
+SELECT_TIMES: Final = "SELECT position, at FROM events WHERE position IN (SELECT value FROM json_each(?))"
 SELECT_AFTER: Final = """
 SELECT position, stream, version, type, at, data, hash FROM events WHERE position > ? ORDER BY position LIMIT ?
 """
@@ -100,6 +104,12 @@ async def head(read: Read) -> tuple[Position, bytes]:
     return (Position(rows[0][0]), rows[0][1]) if rows else (Position(0), GENESIS)
 
 
+async def hash_at(read: Read, position: int) -> bytes:
+    """The hash of an event that is in the table; at position 0 the genesis hash."""
+    rows = await read(SELECT_HASH, (position,))
+    return bytes(rows[0][0]) if rows else GENESIS
+
+
 async def after(read: Read, position: int, limit: int) -> list[Recorded]:
     """Events past `position`, in order."""
     return [from_row(row) for row in await read(SELECT_AFTER, (position, limit))]
@@ -127,9 +137,18 @@ async def page(read: Read, wanted: LogFilter, after: int, head: int, limit: int)
     return events, Position(max(after, reached))
 
 
+async def times(read: Read, positions: Iterable[Position]) -> dict[Position, Micros]:
+    """When these events happened."""
+    return dict(await read(SELECT_TIMES, (orjson.dumps(list(positions)).decode(),)))
+
+
 async def position_at(read: Read, at: Micros) -> Position:
-    """The first event of that time or later; past the head if there is none. A clock that leapt back blurs it."""
-    low, high = 1, (await head(read))[0] + 1
+    """The first event of that time or later; past the head if there is none. A clock that leapt back blurs it.
+
+    Only the table is looked at: a time before that gives the table's first event.
+    """
+    archived = await archives.last(read)
+    low, high = (archived[0] if archived else 0) + 1, (await head(read))[0] + 1
     while low < high:
         middle = (low + high) // 2
         if (await read(SELECT_AT, (middle,)))[0][0] < at:

@@ -88,8 +88,8 @@ class Exporter(Collector):
             for label in {ledger.tally.label(name) for name in names} - {OTHER} or {OTHER}:
                 series.add(table.RESIDENT, label)
         series.add(table.POSITION, by=head)
-        series.add(table.LAG, "statistics", by=max(0, head - ledger.statistics.position))
-        series.add(table.LAG, "tally", by=max(0, head - ledger.tally.position))
+        for projection in (ledger.statistics, ledger.tally, ledger.timeline):
+            series.add(table.LAG, projection.NAME, by=max(0, head - projection.position))
         series.add(table.DATABASE_BYTES, "database", by=_size(path))
         series.add(table.DATABASE_BYTES, "wal", by=_size(path.with_name(path.name + "-wal")))
         disk = shutil.disk_usage(path.parent)

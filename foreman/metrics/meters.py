@@ -30,7 +30,9 @@ class Meters:
 
     def answered(self, route: str, method: str, status: int, took_s: float) -> None:
         """An HTTP request has its answer's head."""
-        self.series.add(table.HTTP_REQUESTS, route, method, f"{status // 100}xx")
+        known = f"{status // 100}xx"
+        # A target may answer with a number that is no status of HTTP's: to its caller that is a failure.
+        self.series.add(table.HTTP_REQUESTS, route, method, known if known in table.STATUSES else "5xx")
         if route != OTHER:
             ollama = route == "/" or route.startswith("/api/")
             self.series.observe(table.HTTP, took_s, "ollama" if ollama else "foreman")

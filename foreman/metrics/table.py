@@ -39,12 +39,16 @@ RESIDENT: Final = Measure(
     help="Models that the target holds in memory: 1 or 0 for a model with a series of its own.",
     labels=(MODEL,),
 )
-POSITION: Final = Measure(name="foreman_log_position", kind=Kind.GAUGE, help="Events in the log.")
+POSITION: Final = Measure(
+    name="foreman_log_position",
+    kind=Kind.GAUGE,
+    help="Position of the last event: as many have been written, those included that were archived since.",
+)
 LAG: Final = Measure(
     name="foreman_projection_lag_events",
     kind=Kind.GAUGE,
     help="Events in the log that a projection in memory has not taken into account yet.",
-    labels=(Label("projection", ("statistics", "tally")),),
+    labels=(Label("projection", ("statistics", "tally", "timeline")),),
 )
 DATABASE_BYTES: Final = Measure(
     name="foreman_database_bytes",

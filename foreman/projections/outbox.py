@@ -20,6 +20,8 @@ from foreman.events.types import Position
 NOT_DUE: Final = Micros(0)
 #: No wait is longer than a day. One that ends later than this was reckoned by a clock that has been put back since.
 FARTHEST: Final = 25 * 3600 * 1_000_000
+#: Lanes of a receiver that are looked at from either end of its line, however long that is.
+SAMPLED: Final = 100
 
 
 class Status(StrEnum):
@@ -140,9 +142,13 @@ class Outbox:
         self.lanes: dict[str, Lane] = {}
         #: Deliveries in all lanes.
         self.pending = 0
+        #: The same by receiver, those first that have had some for longest.
+        self.pending_of: dict[str, int] = {}
         self._lines: dict[str, SortedList] = {}
         #: The first place of each line.
         self._first = SortedList()
+        #: The lanes that somebody is at, which stand in no line.
+        self._taken: dict[str, Lane] = {}
 
     @classmethod
     def of(cls, rows: Iterable[tuple[str, str, Pending]]) -> Outbox:
@@ -150,7 +156,7 @@ class Outbox:
         outbox = cls()
         for job_id, receiver, pending in rows:
             outbox._lane(job_id, receiver).pending.append(pending)
-            outbox.pending += 1
+            outbox._count(receiver, 1)
         for lane in outbox.lanes.values():
             outbox._stand(lane)
         return outbox
@@ -168,7 +174,8 @@ class Outbox:
                 lane = self.lanes.pop(job_id, None)
                 if lane is not None:
                     self._leave(lane)
-                    self.pending -= len(lane.pending)
+                    self._taken.pop(job_id, None)
+                    self._count(lane.receiver, -len(lane.pending))
 
     def take(self, now: Micros, admits: Callable[[str], bool]) -> Lane | None:
         """Take the lane that is due longest among those whose receivers are admitted; None if there is none."""
@@ -179,6 +186,7 @@ class Outbox:
                 lane = self.lanes[place.job_id]
                 self._leave(lane)
                 lane.taken = True
+                self._taken[lane.job_id] = lane
                 return lane
         return None
 
@@ -190,13 +198,28 @@ class Outbox:
                 return place.due
         return None
 
+    def sample(self, receiver: str) -> list[Position]:
+        """The heads of a receiver's lanes, or of many of them those that are under way, due soonest and due latest.
+
+        The oldest is among these: what has not failed is due by its age, and what has failed most is due last.
+        """
+        line = self._lines.get(receiver, ())
+        under_way = [lane.head.position for lane in self._taken.values() if lane.receiver == receiver]
+        return under_way + [place.position for place in (*line[:SAMPLED], *line[SAMPLED:][-SAMPLED:])]
+
+    def _count(self, receiver: str, by: int) -> None:
+        self.pending += by
+        count = self.pending_of[receiver] = self.pending_of.get(receiver, 0) + by
+        if not count:
+            del self.pending_of[receiver]
+
     def _lane(self, job_id: str, receiver: str) -> Lane:
         return self.lanes.setdefault(job_id, Lane(job_id, receiver, []))
 
     def _begin(self, lane: Lane, positions: tuple[Position, ...], at: Micros) -> None:
         self._leave(lane)
         begun = [pending for pending in lane.pending if pending.position in positions]
-        self.pending += len(set(positions)) - len(begun)
+        self._count(lane.receiver, len(set(positions)) - len(begun))
         for pending in begun:
             lane.pending.remove(pending)
         for position in set(positions):
@@ -209,6 +232,7 @@ class Outbox:
             return
         self._leave(lane)
         lane.taken = False
+        self._taken.pop(lane.job_id, None)
         for pending in lane.pending:
             if pending.position == change.position:
                 if change.status is Status.PENDING:
@@ -223,7 +247,7 @@ class Outbox:
     def _end(self, lane: Lane, ended: list[Pending]) -> None:
         for pending in ended:
             lane.pending.remove(pending)
-        self.pending -= len(ended)
+        self._count(lane.receiver, -len(ended))
 
     def _stand(self, lane: Lane) -> None:
         """Put the lane in line; one without deliveries is over."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from foreman.clock import Micros
 
 _NONE: frozenset[str] = frozenset()
+#: Whether a lane has batch jobs only, and the order of the job that decides its turn.
+Rank = tuple[bool, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,8 @@ class Place:
     #: 1 = next.
     position: int
     ahead: int
-    #: Jobs ahead per load key in no special order; the job's own key is always among them.
-    ahead_by_key: dict[str, int]
+    #: Of these, jobs of its own load key.
+    ahead_of_key: int
     #: Models to be loaded until it can start, its own included.
     loads: int
 
@@ -54,29 +57,28 @@ class Place:
 class _Lane:
     """The jobs of one load key: two ordered lists of those that are ready, and how many are in backoff."""
 
-    __slots__ = ("key", "ready", "resting")
+    __slots__ = ("key", "ready", "resting", "size")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.ready = {job_class: SortedKeyList(key=attrgetter("order")) for job_class in JobClass}
         self.resting = 0
+        #: Jobs that are ready.
+        self.size = 0
 
-    def __len__(self) -> int:
-        return sum(map(len, self.ready.values()))
-
-    def rank(self, serving: str | None, joining: Waiting | None = None) -> tuple[bool, bool, int]:
+    def rank(self, joining: Waiting | None = None) -> Rank:
         """Sorts lanes as the scheduler serves them while nobody is overdue; `joining` counts as if it were ready."""
         for job_class in JobClass:
             heads = [job.order for job in self.ready[job_class][:1]]
             if joining is not None and joining.job_class is job_class:
                 heads.append(joining.order)
             if heads:
-                return (self.key != serving, job_class is not JobClass.INTERACTIVE, min(heads))
+                return (job_class is not JobClass.INTERACTIVE, min(heads))
         raise ValueError(f"nothing of {self.key} is ready")
 
 
 class Queue:
-    """Every operation costs O(log n) in the number of jobs, but for `place`, which adds the number of load keys."""
+    """Every operation costs O(log n) in the number of jobs; the first `place` after a change adds that of load keys."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Waiting] = {}
@@ -86,8 +88,8 @@ class Queue:
         # Not a heap, because a job cancelled in its backoff has to leave at once.
         self._resting = SortedKeyList(key=attrgetter("not_before", "order"))
         self._newest = 0
-        #: What `_standings` found last, for the load key served then.
-        self._standing: tuple[str | None, list[tuple[bool, bool, int]], list[tuple[str, int]]] | None = None
+        #: What `_standings` found last.
+        self._standing: tuple[list[Rank], list[int]] | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -122,7 +124,7 @@ class Queue:
         lane = self._lanes.get(load_key)
         if lane is None:
             return 0
-        return len(lane) if job_class is None else len(lane.ready[job_class])
+        return lane.size if job_class is None else len(lane.ready[job_class])
 
     def count_resting(self, load_key: str) -> int:
         """How many jobs of a load key are in backoff."""
@@ -157,7 +159,7 @@ class Queue:
         else:
             lane.resting -= 1
             self._resting.remove(entry)
-        if not lane and not lane.resting:
+        if not lane.size and not lane.resting:
             del self._lanes[entry.load_key]
         return True
 
@@ -210,20 +212,38 @@ class Queue:
         if entry is None:
             return None
         own = self._lanes[entry.load_key]
-        ranks, sizes = self._standings(serving)
-        ahead = dict(sizes[: bisect_left(ranks, own.rank(serving, entry))])
-        ahead[own.key] = own.ready[entry.job_class].bisect_key_left(entry.order)
+        of_key = own.ready[entry.job_class].bisect_key_left(entry.order)
         if entry.job_class is JobClass.BATCH:
-            ahead[own.key] += len(own.ready[JobClass.INTERACTIVE])
-        total = sum(ahead.values())
-        return Place(total + 1, total, ahead, loads=len(ahead.keys() - {serving}))
+            of_key += len(own.ready[JobClass.INTERACTIVE])
+        if own.key == serving:
+            return Place(of_key + 1, of_key, of_key, loads=0)
+        (ranks, sums), rank = self._standings(), own.rank(entry)
+        lanes = bisect_left(ranks, rank)
+        others, loads = sums[lanes], lanes + 1
+        first = self._lanes.get(serving) if serving is not None else None
+        if first is not None and first.size:
+            # It goes before all others, and is loaded already.
+            if first.rank() < rank:
+                loads -= 1
+            else:
+                others += first.size
+        return Place(others + of_key + 1, others + of_key, of_key, loads)
 
-    def _standings(self, serving: str | None) -> tuple[list[tuple[bool, bool, int]], list[tuple[str, int]]]:
-        """Ranks and sizes of the lanes in their order; kept until a lane changes, since a page asks for many places."""
-        if self._standing is None or self._standing[0] != serving:
-            lanes = sorted((lane.rank(serving), lane.key, len(lane)) for lane in self._lanes.values() if lane)
-            self._standing = (serving, [rank for rank, _, _ in lanes], [(key, size) for _, key, size in lanes])
-        return self._standing[1:]
+    def _standings(self) -> tuple[list[Rank], list[int]]:
+        """The ranks of all lanes in order, and before each, and at the end, the number of jobs in those before it.
+
+        Kept until a lane changes, since a page asks for many places.
+        """
+        if self._standing is None:
+            interactive, batch = self._heads[JobClass.INTERACTIVE], self._heads[JobClass.BATCH]
+            lanes = [(False, head.order, self._lanes[head.load_key]) for head in interactive.values()]
+            for head in batch.values():
+                lane = self._lanes[head.load_key]
+                if not lane.ready[JobClass.INTERACTIVE]:
+                    lanes.append((True, head.order, lane))
+            ranks = [(is_batch, order) for is_batch, order, _ in lanes]
+            self._standing = (ranks, list(accumulate((lane.size for _, _, lane in lanes), initial=0)))
+        return self._standing
 
     def _line_up(self, lane: _Lane, entry: Waiting) -> None:
         self._standing = None
@@ -231,6 +251,7 @@ class Queue:
         if ready and ready[0].order > entry.order:
             del heads[ready[0].order]
         ready.add(entry)
+        lane.size += 1
         if ready[0] is entry:
             heads[entry.order] = entry
 
@@ -239,6 +260,7 @@ class Queue:
         ready, heads = lane.ready[entry.job_class], self._heads[entry.job_class]
         was_head = ready[0] is entry
         ready.remove(entry)
+        lane.size -= 1
         if was_head:
             del heads[entry.order]
             if ready:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, Protocol, TypeVar
 
 import orjson
 
-from foreman.events import log
-from foreman.events.types import Position
-from foreman.projections import statistics, tally
+from foreman.events.history import pages
+from foreman.events.types import Position, Recorded
+from foreman.projections import statistics, tally, timeline
 from foreman.projections.statistics import Statistics
 from foreman.projections.tally import NO_JOB, Facts, Tally
+from foreman.projections.timeline import Timeline
 from foreman.storage.reading import Read
 
 SCHEMA: Final = """
@@ -45,6 +46,17 @@ class Projection(Protocol):
         ...
 
 
+class Fold(Projection, Protocol):
+    """One that needs to know nothing but the events."""
+
+    def apply(self, recorded: Recorded) -> None:
+        """Take one more event into account."""
+        ...
+
+
+Folded = TypeVar("Folded", bound=Fold)
+
+
 def row(state: Projection) -> tuple[str, int, int, str]:
     """The state as parameters of UPSERT."""
     return (state.NAME, state.VERSION, state.position, state.dump())
@@ -52,27 +64,36 @@ def row(state: Projection) -> tuple[str, int, int, str]:
 
 async def taken_at(read: Read) -> Position:
     """How far the snapshots reach: a start folds what came after."""
-    found = [await read(SELECT_POSITION, (kind.NAME, kind.VERSION)) for kind in (Statistics, Tally)]
+    found = [await read(SELECT_POSITION, (kind.NAME, kind.VERSION)) for kind in (Statistics, Tally, Timeline)]
     return Position(min(rows[0][0] if rows else 0 for rows in found))
 
 
 async def statistics_now(read: Read) -> Statistics:
     """The statistics as of the log's head: the last snapshot, and the events since."""
     rows = await read(SELECT, (Statistics.NAME, Statistics.VERSION))
-    state = statistics.load(rows[0][0]) if rows else Statistics()
-    while events := await log.after(read, state.position, PAGE):
-        for recorded in events:
-            state.apply(recorded)
-    return state
+    return await _caught_up(read, statistics.load(rows[0][0]) if rows else Statistics())
+
+
+async def timeline_now(read: Read) -> Timeline:
+    """The timeline as of the log's head, likewise."""
+    rows = await read(SELECT, (Timeline.NAME, Timeline.VERSION))
+    return await _caught_up(read, timeline.load(rows[0][0]) if rows else Timeline())
 
 
 async def tally_now(read: Read) -> Tally:
     """The tally as of the log's head, likewise."""
     rows = await read(SELECT, (Tally.NAME, Tally.VERSION))
     state = tally.load(rows[0][0]) if rows else Tally()
-    while events := await log.after(read, state.position, PAGE):
+    async for events in pages(read, state.position, PAGE):
         job_ids = orjson.dumps(sorted({recorded.stream for recorded in events})).decode()
         facts = {job_id: Facts(model, job_class) for job_id, model, job_class in await read(SELECT_FACTS, (job_ids,))}
         for recorded in events:
             state.apply(recorded, facts.get(recorded.stream, NO_JOB))
+    return state
+
+
+async def _caught_up(read: Read, state: Folded) -> Folded:
+    async for events in pages(read, state.position, PAGE):
+        for recorded in events:
+            state.apply(recorded)
     return state

@@ -1,4 +1,4 @@
-"""Counts and measurements over the whole log, small enough for memory and for a snapshot. A fold, nothing more.
+"""What the log says of how long things take, small enough for memory and for a snapshot. A fold, nothing more.
 
 What is measured per load key is kept for the most recent of them only: a caller can make up as many as it likes.
 """
@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from foreman.clock import Micros, seconds_between
 from foreman.events.daemon import ModelSwapped
-from foreman.events.types import JobCancelled, JobClass, JobDone, JobFailed, JobQueued, JobWorking, Position, Recorded
+from foreman.events.types import JobClass, JobDone, JobQueued, Position, Recorded
 
 #: Weight of the newest load in its average: about the last ten count.
 NEWEST_LOAD: Final = 0.2
@@ -110,19 +110,10 @@ class Statistics:
     """What has been measured so far, as of `position`."""
 
     #: Part of the snapshot's key: a snapshot of another version is dropped and the log folded anew.
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     NAME: ClassVar[str] = "statistics"
 
     position: Position = START
-    queued: int = 0
-    done: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    #: Loads that the worker began for a job.
-    swaps: int = 0
-    #: Loads that serving strictly in order of arrival would have taken.
-    swaps_in_order: int = 0
-    last_arrived: str | None = None
     #: Over all load keys, and by load key, the one measured longest ago first.
     overall: Figures = field(default_factory=Figures)
     by_key: dict[str, Figures] = field(default_factory=dict)
@@ -132,25 +123,15 @@ class Statistics:
         event = recorded.event
         self.position = recorded.position
         if isinstance(event, JobQueued):
-            self.queued += 1
-            self.swaps_in_order += event.load_key != self.last_arrived
-            self.last_arrived = event.load_key
             if event.job_class is JobClass.INTERACTIVE:
                 self._of(event.load_key).arrivals.add(recorded.at)
-        elif isinstance(event, JobWorking):
-            self.swaps += event.swapped
         elif isinstance(event, ModelSwapped):
             for figures in (self.overall, self._of(event.load_key)):
                 figures.load_s.add(event.load_s, NEWEST_LOAD if figures.load_s.count else 1.0)
         elif isinstance(event, JobDone):
-            self.done += 1
             self.overall.take(event)
             if event.load_key is not None:
                 self._of(event.load_key).take(event)
-        elif isinstance(event, JobFailed):
-            self.failed += 1
-        elif isinstance(event, JobCancelled):
-            self.cancelled += 1
 
     @property
     def run_s(self) -> float | None:

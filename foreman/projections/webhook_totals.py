@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from foreman.events.types import Position
 from foreman.storage.reading import Read
 
 #: Triggers, so that a number changes in the transaction of what it counts, whoever writes that.
@@ -42,8 +43,19 @@ END;
 #: What an attempt comes to: `not_sent` if nothing was dialled, as when an address is not allowed or a name not known.
 RESULTS: Final = ("delivered", "failed", "not_sent", "gone")
 SELECT: Final = "SELECT name, count FROM webhook_totals"
+#: Of the newest so many only: there may be a million.
+SELECT_DEAD: Final = """
+SELECT receiver, count(*), max(position)
+FROM (SELECT receiver, position FROM deliveries WHERE status = 'dead' ORDER BY position DESC LIMIT ?) GROUP BY receiver
+"""
+NEWEST_DEAD: Final = 1_000
 
 
 async def totals(read: Read) -> dict[str, int]:
     """How many attempts came to each of RESULTS, ever, and how many deliveries are `dead` now."""
     return dict(await read(SELECT))
+
+
+async def dead_by_receiver(read: Read) -> dict[str, tuple[int, Position]]:
+    """Among the NEWEST_DEAD deliveries that were given up: how many each receiver has, and its newest."""
+    return {receiver: (count, newest) for receiver, count, newest in await read(SELECT_DEAD, (NEWEST_DEAD,))}

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from foreman.errors import DatabaseLocked, DatabaseUnusable
+
+#: Who only looks whether somebody has the lock holds it for as long as that takes.
+TRIES = 5
+BETWEEN_S = 0.02
+
+
+def _lock(descriptor: int) -> None:
+    """Raises BlockingIOError if somebody keeps it."""
+    for left in reversed(range(TRIES)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(BETWEEN_S)
+        else:
+            return
 
 
 class FileLock:
@@ -28,7 +46,7 @@ class FileLock:
         except OSError as error:
             raise DatabaseUnusable(f"cannot create {self.path}: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)

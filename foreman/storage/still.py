@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,13 @@ class Still:
         """The same as read models ask for it (`storage.reading.Read`); it does not give way to other tasks."""
         return self._connection.execute(sql, parameters).fetchall()
 
+    def pour(self, into: sqlite3.Connection, pages: int, told: Callable[[int, int], None]) -> None:
+        """Copy every page, so many at a time; `told` hears how many are done and how many there are.
+
+        However long it takes, it is not begun anew when the daemon writes: this connection's moment does not pass.
+        """
+        self._connection.backup(into, pages=pages, progress=lambda _, left, total: told(total - left, total))
+
 
 @contextmanager
 def still(path: Path) -> Iterator[Still]:
@@ -46,6 +53,7 @@ def still(path: Path) -> Iterator[Still]:
     # Read plainly, a file in WAL mode needs two more beside it, which SQLite makes and leaves there; a folder that
     # may not be written to cannot have them. With no writer and nothing in the WAL the file is all there is.
     alone = not _is_in_use(path) and not _size(_wal(path))
+    before = _stamp(path)
     uri = f"{path.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
     try:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
@@ -54,7 +62,7 @@ def still(path: Path) -> Iterator[Still]:
             yield Still(path, connection)
     except sqlite3.Error as error:
         raise DatabaseUnusable(f"reading from {path} failed: {error}") from error
-    if alone and (_is_in_use(path) or _size(_wal(path))):
+    if alone and (_is_in_use(path) or _size(_wal(path)) or _stamp(path) != before):
         raise DatabaseUnusable(f"a foreman was started on {path} while it was read: try again")
 
 
@@ -73,6 +81,12 @@ def _is_in_use(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes with whatever is written to the file."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
 
 
 def _wal(path: Path) -> Path:

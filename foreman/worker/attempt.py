@@ -78,10 +78,14 @@ class Attempt:
     async def run(self) -> None:
         """Do all of it; returns when the outcome is durable or the job is no longer ours to run."""
         request = self._tail.request or await self._kept_request()
-        if request is None:
+        if request is None and self.job.job_id not in self.bench.ledger.work.queue:
             return  # it was cancelled and expired before it could start
         self._tail.restart(self.job.run + 1)
         try:
+            if request is None:
+                # As in a database that was made of the log alone. Left waiting, it would be the next one for ever.
+                await self._record(FailJob(job_id=self.job.job_id, error="its request is not there", code="internal"))
+                return
             outcome = await self._outcome(request)
             self._enter(Phase.RECORDING)
             await self._record(outcome)

@@ -88,6 +88,7 @@ async def run(folder: Path, command: list[str], written: dict[str, str] | None =
     put_curl(folder / "bin")
     environ = {**os.environ, "PATH": f"{folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"}
     async with FakeOllama(models=MODELS) as fake, running(folder, fake.url) as foreman:
+        environ["FOREMAN_URL"] = foreman.url  # the commands' default is where the documents say that foreman is
         places = {ADDRESS: foreman.url.removeprefix("http://"), RECEIVER_PORT: free_port()}
         for file, text in (written or {}).items():
             (folder / file).write_text(moved(text, places), "utf-8")
@@ -171,7 +172,7 @@ def test_every_page_is_reached_from_the_index():
 def test_settings_named_in_the_documents_exist():
     from foreman.config import SETTINGS
 
-    known = {row.variable for row in SETTINGS} | {"FOREMAN_EMBEDDED_GGUF"}
+    known = {row.variable for row in SETTINGS} | {"FOREMAN_EMBEDDED_GGUF", "FOREMAN_URL"}
     used = {word for path in PAGES for word in re.findall(r"\bFOREMAN_[A-Z_]+\b", path.read_text("utf-8"))}
     assert used - known - not_there_yet() == set()
 

@@ -20,6 +20,7 @@ from foreman.fsm.job import State
 from tests.e2e.audit import Book
 from tests.fakes.ollama import FakeOllama
 from tests.kit import Process
+from tests.rebuilding import assert_rebuilds
 
 KILLS = int(os.environ.get("TEST_KILLS", "50"))
 SEED = int(os.environ.get("TEST_SEED") or time.time_ns() % 1_000_000)
@@ -148,6 +149,7 @@ async def test_whatever_was_accepted_survives_kills_at_any_moment(tmp_path: Path
     book = Book(tmp_path / "foreman.db")
     assert book.faults() == []
     assert book.events[-1].event.type == "daemon.stopped"
+    assert_rebuilds(tmp_path / "foreman.db")
     assert {job_id for job_id in customers.texts if book.jobs[job_id].state is State.CANCELLED} <= customers.unwanted
     assert {job_id: text for job_id, text in answers(book).items() if job_id in customers.texts}.items() <= (
         customers.texts.items()

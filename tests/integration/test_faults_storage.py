@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from contextlib import asynccontextmanager
 
 from foreman.fsm.job import State
@@ -104,3 +105,20 @@ async def test_full_disk_lets_no_answers_pile_up_in_memory(tmp_path):
                 assert len(fake.calls_of()) <= 2
         assert {job.state for job in await foreman.until_finished(*jobs)} == {State.DONE}
         assert len(fake.calls_of()) == 4
+
+
+async def test_job_whose_request_is_lost_fails_and_keeps_no_other_waiting(tmp_path):
+    async with FakeOllama(["a"]) as fake:
+        async with running(tmp_path, fake.url) as foreman:
+            with fake.hold("a") as gate:
+                running_id, lost_id, kept_id = [await foreman.submit("a", text) for text in ("one", "two", "three")]
+                await gate.reached()
+                await foreman.foreman.stop()
+        changed = sqlite3.connect(tmp_path / "foreman.db")
+        changed.execute("DELETE FROM artifacts WHERE job_id = ?", (lost_id,))
+        changed.commit()
+        changed.close()
+        async with running(tmp_path, fake.url) as foreman:
+            jobs = await foreman.until_finished(running_id, lost_id, kept_id)
+    assert [job.state for job in jobs] == [State.DONE, State.FAILED, State.DONE]
+    assert "request is not there" in (jobs[1].error or "")

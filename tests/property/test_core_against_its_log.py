@@ -38,6 +38,7 @@ from foreman.projections.job import Metrics
 from foreman.projections.queue import Waiting
 from foreman.scheduling.scheduler import Occupancy, Policy, Start, Turn, choose
 from tests.core import SELECTIVE, WEBHOOK, Core, HandClock, audit, new_id, open_core, submit
+from tests.rebuilding import assert_rebuilds
 
 POLICY = Policy(max_wait_interactive_s=15, max_wait_batch_s=60, swap_share=0.3, parallel=4)
 STARTED = DaemonStarted(foreman_version="1", sqlite_version="3", waiting=0, requeued=0, cancelled=0)
@@ -276,6 +277,7 @@ class CoreMachine(RuleBasedStateMachine):
             jobs = {item.stream for item in events if item.stream != "daemon"}
             assert self.accepted == jobs
             assert not self.refused & jobs
+            assert_rebuilds(self.core.database.path)
         finally:
             self.core.ledger.close()
             await asyncio.wait({self.core.task})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 
@@ -13,7 +11,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from foreman import client
 from foreman.client import SignatureInvalid, verify_signature
 from foreman.signing import Signer
 
@@ -205,17 +202,3 @@ def test_an_unusable_secret_is_the_programmers_error_not_the_senders(secret):
     with pytest.raises(ValueError, match=r"secret|whsec_") as caught:
         verify(signed(PLAIN), secret)
     assert not isinstance(caught.value, SignatureInvalid)
-
-
-def test_the_client_exports_what_its_docstring_promises():
-    assert client.__all__ == ["SignatureInvalid", "verify_signature"]
-
-
-def test_the_client_is_importable_alone():
-    program = (
-        "import sys; before = set(sys.modules); import foreman.client;"
-        "print(*sorted({name for name in set(sys.modules) - before"
-        " if name.partition('.')[0] not in sys.stdlib_module_names}))"
-    )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["foreman", "foreman.client", "foreman.client.signatures", "foreman.signing"]

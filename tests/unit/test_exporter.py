@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from foreman.api.server import ENDPOINTS
 from foreman.metrics.exporter import Exporter
 from foreman.metrics.meters import Meters
-from foreman.metrics.table import SOURCES
+from foreman.metrics.table import SOURCES, STATUSES
 from foreman.projections.measures import Kind
 from foreman.scheduling.promises import Promises
 from foreman.target.client import Target, TargetAddress
@@ -127,6 +127,15 @@ async def test_what_the_process_measures_is_written_as_it_was_told(tmp_path):
     assert found["foreman_http_requests_total", "/jobs", "2xx", "POST"] == 1
     assert found["foreman_http_request_seconds_bucket", "0.0025", "foreman"] == 0
     assert found["foreman_http_request_seconds_bucket", "0.005", "foreman"] == 1
+
+
+async def test_a_status_that_http_does_not_know_makes_no_series(tmp_path):
+    async with exporting(tmp_path) as (_, exporter):
+        exporter._meters.answered("/api/chat", "POST", 999, 0.004)
+        found = [sample for sample in samples(await text_of(exporter)) if sample.name == "foreman_http_requests_total"]
+    assert {sample.labels["status"] for sample in found} == set(STATUSES)
+    (counted,) = [sample.labels for sample in found if sample.value]
+    assert counted == {"route": "/api/chat", "method": "POST", "status": "5xx"}
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)

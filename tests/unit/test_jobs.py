@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 
 import pytest
 
 from foreman.clock import Micros
+from foreman.commands.schema import MIGRATIONS
 from foreman.commands.types import CancelJob, ExpireJob, RecordAttempt, StartWorking
 from foreman.events.types import CancelledBy, Endpoint, JobClass, Position, Source
 from foreman.fsm.job import State
 from foreman.projections import jobs
 from foreman.projections.jobs import JobFilter
 from foreman.projections.outbox import Attempted, Status
+from foreman.storage.database import Database
 from tests.core import HISTORIES, SAMPLES, SELECTIVE, job_after, opened, submit
 
 INTERACTIVE = {
@@ -125,3 +128,23 @@ async def test_search_for_what_is_due_looks_into_the_deliveries_of_each_job_alon
         plan = await core.database.read(f"EXPLAIN QUERY PLAN {jobs.SELECT_OVERDUE}", (1, 1, 10))
         (deliveries,) = [step for *_, step in plan if "deliveries" in step]
         assert deliveries == "SEARCH deliveries USING INDEX deliveries_by_job (job_id=?)"
+
+
+async def test_views_of_the_first_schema_are_taken_over(tmp_path):
+    path = tmp_path / "foreman.db"
+    stored = [
+        replace(job_after(*HISTORIES[State.DONE]), job_id=name, order=Position(number))
+        for number, name in enumerate("ba", 1)
+    ]
+    first = sqlite3.connect(path)
+    for script in MIGRATIONS[:4]:
+        first.executescript(script)
+    first.execute("PRAGMA user_version = 4")
+    first.executemany(jobs.UPSERT, map(jobs.row, stored))
+    first.commit()
+    first.close()
+    database = Database(path, MIGRATIONS)
+    await database.open()
+    assert await jobs.page(database.read, JobFilter()) == stored[::-1]
+    assert await jobs.find(database.read, "b") == stored[0]
+    await database.close()

@@ -305,10 +305,11 @@ async def test_snapshot_spares_a_start_the_whole_log_and_survives_a_full_disk(tm
         assert await core.database.read("SELECT projection, position FROM snapshots ORDER BY projection") == [
             ("statistics", SNAPSHOT_EVERY),
             ("tally", SNAPSHOT_EVERY),
+            ("timeline", SNAPSHOT_EVERY),
         ]
-        before = core.ledger.statistics, core.ledger.tally
+        before = core.ledger.statistics, core.ledger.tally, core.ledger.timeline
     async with opened(tmp_path) as core:
-        assert (core.ledger.statistics, core.ledger.tally) == before
+        assert (core.ledger.statistics, core.ledger.tally, core.ledger.timeline) == before
 
 
 async def test_job_that_nothing_happened_to_for_long_is_read_from_the_file(tmp_path):

@@ -6,7 +6,18 @@ import pytest
 
 from foreman.clock import Micros
 from foreman.events.types import Position
-from foreman.projections.outbox import FARTHEST, Attempt, Attempted, Dropped, Outbox, Pending, Revived, Status, Told
+from foreman.projections.outbox import (
+    FARTHEST,
+    SAMPLED,
+    Attempt,
+    Attempted,
+    Dropped,
+    Outbox,
+    Pending,
+    Revived,
+    Status,
+    Told,
+)
 from tests.core import assert_in_line, lanes_of
 
 NOW = Micros(1_000)
@@ -207,3 +218,25 @@ def test_rows_make_the_outbox_that_their_changes_made():
 
 def test_empty_outbox_has_nothing_to_give():
     assert (Outbox().take(NOW, anybody), Outbox().next_due(anybody)) == (None, None)
+
+
+def test_pending_deliveries_are_counted_by_receiver():
+    outbox = outbox_after(told("A", 1), told("B", 2, "other:80"), told("A", 3), attempted("A", 1))
+    assert outbox.pending_of == {"r:80": 1, "other:80": 1}
+    outbox.apply(Dropped(job_id="B"))
+    assert outbox.pending_of == {"r:80": 1}
+
+
+def test_sample_of_a_receiver_is_the_head_of_each_lane_those_under_way_too():
+    outbox = outbox_after(told("A", 1), told("A", 2), told("B", 3), told("C", 4, "other:80"), told("D", 5))
+    assert outbox.sample("r:80") == [1, 3, 5]
+    outbox.take(NOW, "r:80".__eq__)
+    assert outbox.sample("r:80") == [1, 3, 5]
+    assert (outbox.sample("other:80"), outbox.sample("nobody:80")) == ([4], [])
+
+
+def test_sample_of_many_lanes_has_those_due_first_and_last_and_none_twice():
+    outbox = outbox_after(*(told(f"J{number}", number) for number in range(1, 3 * SAMPLED + 1)))
+    assert outbox.sample("r:80") == [*range(1, SAMPLED + 1), *range(2 * SAMPLED + 1, 3 * SAMPLED + 1)]
+    outbox.apply(attempted("J1", 1, Status.PENDING, due=10**9))
+    assert outbox.sample("r:80")[-1] == 1

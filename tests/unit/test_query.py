@@ -9,6 +9,8 @@ from sanic.compat import Header
 from foreman.api.query import (
     DeliveriesQuery,
     ListQuery,
+    QueueQuery,
+    StatisticsQuery,
     StreamQuery,
     WaitQuery,
     cursor,
@@ -82,6 +84,16 @@ def test_deliveries_take_their_filters():
 )  # fmt: skip
 def test_fault_of_a_question_about_deliveries_names_its_parameter(query, named):
     assert named in fault(DeliveriesQuery, query)
+
+
+def test_queue_shows_no_more_than_twenty_jobs_of_a_load_key():
+    assert (read_query(QueueQuery, request()).limit, read_query(QueueQuery, request("limit=20")).limit) == (10, 20)
+    assert "'limit'" in fault(QueueQuery, "limit=21")
+
+
+@pytest.mark.parametrize("query", ["window=2h", "window=", "window=1H", "window=60m"])
+def test_window_that_there_is_none_of_is_refused_with_those_there_are(query):
+    assert "'1h', '6h', '24h', '7d' or '30d'" in fault(StatisticsQuery, query)
 
 
 def test_page_without_a_cursor_is_the_first():

@@ -151,12 +151,13 @@ def test_place_is_where_the_scheduler_really_starts_the_job(jobs, serving):
     queue = queue_of(*jobs)
     ready = [one.job_id for one in queue if one.not_before is None]
     places = {job_id: queue.place(job_id, serving) for job_id in ready}
+    keys = {one.job_id: one.load_key for one in queue}
     started, loads = run_dry(queue, serving)
     assert sorted(started) == sorted(ready)
     for index, job_id in enumerate(started):
         place = places[job_id]
         assert [place.position, place.ahead, place.loads] == [index + 1, index, loads[index]]
-        assert sum(place.ahead_by_key.values()) == index
+        assert place.ahead_of_key == [keys[earlier] for earlier in started[:index]].count(keys[job_id])
 
 
 @given(st.lists(JOBS, max_size=20), st.sampled_from([None, *KEYS]))
@@ -169,6 +170,17 @@ def test_job_in_backoff_is_told_the_place_it_would_have_if_ready(jobs, serving):
 
 def test_place_of_a_job_that_does_not_wait_is_unknown():
     assert Queue().place("job-1", None) is None
+
+
+def test_place_among_many_load_keys_takes_at_most_50_microseconds_until_the_queue_changes():
+    queue = queue_of(*(job(order, f"key-{order % 20_000}") for order in range(1, 40_001)))
+    assert queue.place("job-40000", None).loads == 20_000
+    took = []
+    for order in range(1, 1_001):
+        began = time.perf_counter()
+        queue.place(f"job-{order}", "key-7")
+        took.append(time.perf_counter() - began)
+    assert statistics.median(took) <= 50e-6
 
 
 def big_queue(size: int) -> Queue:

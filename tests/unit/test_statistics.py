@@ -1,4 +1,4 @@
-"""Statistics as a fold of the log: what counts, what is averaged, and their snapshot's text."""
+"""Statistics as a fold of the log: what is measured, how it is averaged, and their snapshot's text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from foreman.clock import Micros
 from foreman.events.types import JobClass
 from foreman.projections import statistics
 from foreman.projections.statistics import MOST_KEYS, Statistics
-from tests.core import CANCELLED, DONE, FAILED, QUEUED, REQUEUED, SAMPLES, SWAPPED, WORKING, recorded
+from tests.core import DONE, QUEUED, SAMPLES, SWAPPED, recorded
 
 SECOND = 1_000_000
 
@@ -21,18 +21,6 @@ def after(*events) -> Statistics:
     for item in recorded(*events):
         state.apply(item)
     return state
-
-
-def test_jobs_are_counted_by_how_they_ended():
-    state = after(QUEUED, QUEUED, WORKING, REQUEUED, WORKING, DONE, FAILED, CANCELLED)
-    assert (state.queued, state.done, state.failed, state.cancelled, state.position) == (2, 1, 1, 1, 8)
-
-
-def test_swaps_are_compared_with_serving_in_order_of_arrival():
-    arrivals = [replace(QUEUED, load_key=key) for key in "ababa"]
-    swaps = [replace(WORKING, swapped=swapped) for swapped in (True, False, False, True, False)]
-    state = after(*arrivals, *swaps)
-    assert (state.swaps, state.swaps_in_order) == (2, 5)
 
 
 def test_first_load_counts_in_full_and_later_ones_by_a_fifth():

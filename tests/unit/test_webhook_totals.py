@@ -61,3 +61,21 @@ async def test_attempts_from_before_the_count_are_counted_by_its_migration(tmp_p
     await old.close()
     async with opened(tmp_path) as core:
         assert await webhook_totals.totals(core.database.read) == {**dict.fromkeys(ATTEMPTS, 1), "dead": 0}
+
+
+async def test_dead_deliveries_are_counted_by_receiver_among_the_newest_of_them(tmp_path):
+    row = "INSERT INTO deliveries VALUES (?, 'J', 1, 'done', ?, ?, 12, 12, 0, 1)"
+    most = webhook_totals.NEWEST_DEAD
+    async with opened(tmp_path) as core:
+        rows = [(number, f"r{number % 3}:80", "dead") for number in range(1, most + 100)]
+        delivered = [(number, "r1:80", "delivered") for number in range(most + 100, most + 200)]
+        await core.database.transact([Statement(row, [*rows, *delivered])])
+        found = await webhook_totals.dead_by_receiver(core.database.read)
+        plan = await core.database.read(f"EXPLAIN QUERY PLAN {webhook_totals.SELECT_DEAD}", (most,))
+    newest = rows[-most:]
+    assert found == {
+        receiver: (sum(one[1] == receiver for one in newest), max(one[0] for one in newest if one[1] == receiver))
+        for receiver in ("r0:80", "r1:80", "r2:80")
+    }
+    # A million of them cost no more than these.
+    assert any("USING INDEX deliveries_by_status (status=?)" in step[-1] for step in plan)

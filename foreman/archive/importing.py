@@ -1,0 +1,66 @@
+"""An export made a database again: every line is checked on its way, and nothing is there before all of it is."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, Final, cast
+
+from foreman.commands.rebuild import Rebuilt, rebuild
+from foreman.errors import ExportInvalid
+from foreman.events.lines import CheckedLines, StoredArtifact
+from foreman.storage.reading import Row
+
+STDIN: Final = Path("-")
+GZIP: Final = b"\x1f\x8b"
+#: No line is longer: SQLite holds nothing over a billion bytes, and base64 makes four of three.
+LONGEST_LINE: Final = 1_400_000_000
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[CheckedLines]:
+    """An export to read, compressed or not; `-` is stdin. Raises ExportInvalid."""
+    with ExitStack() as stack:
+        name = "stdin" if path == STDIN else str(path)
+        try:
+            file = sys.stdin.buffer if path == STDIN else stack.enter_context(path.open("rb"))
+        except OSError as error:
+            raise ExportInvalid(f"cannot read {name}: {error.strerror}") from error
+        plain: Any = file
+        if cast(BufferedReader, file).peek(2)[:2] == GZIP:
+            plain = stack.enter_context(gzip.GzipFile(fileobj=file))
+        yield CheckedLines(iter(lambda: plain.readline(LONGEST_LINE), b""), name)
+
+
+def import_log(lines: CheckedLines, into: Path, told: Callable[[int], None]) -> Rebuilt:
+    """Make a database of it; `told` hears the position reached.
+
+    Raises ExportInvalid, LogCorrupt or UnknownEvent, naming line or position, and what `rebuild` raises.
+    """
+    if lines.header.after:
+        raise lines.wrong(
+            f"it begins after position {lines.header.after}; a database needs the log from its first event on"
+        )
+    return rebuild(into, lines.events(), _artifacts(lines), told=told)
+
+
+def _artifacts(lines: CheckedLines) -> Iterator[Row]:
+    for members in lines.rest():
+        try:
+            given = members["artifact"]
+            data = base64.b64decode(given["bytes"], validate=True)
+            artifact = StoredArtifact(**{**given, "bytes": data})
+            plain = zlib.decompressobj().decompress(data, artifact.size + 1) if artifact.encoding else data
+            sound = (len(plain), hashlib.sha256(plain).hexdigest()) == (artifact.size, artifact.sha256)
+        except (KeyError, TypeError, ValueError, zlib.error):
+            raise lines.wrong("this is neither an event nor an artifact, nor the end") from None
+        if not sound:
+            raise lines.wrong(f"the artifact {artifact.name} of job {artifact.job_id} was changed")
+        yield artifact

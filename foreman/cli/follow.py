@@ -1,0 +1,130 @@
+"""`foreman logs` and `foreman events`: one answer as it comes, and the log as it grows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, Final
+
+import click
+import orjson
+from rich.console import Console
+from rich.text import Text
+
+from foreman.cli import words
+from foreman.cli.daemon import (
+    AT_ONCE,
+    PATIENT,
+    asks_daemon,
+    client,
+    complete_job,
+    complete_model,
+    json_option,
+    print_json,
+)
+from foreman.client import Client, Event, NewRun
+
+LATEST: Final = 20
+#: Of one event's members a line shows those that are small and differ; all are in --json.
+LEFT_OUT: Final = frozenset({
+    "load_key", "request", "artifacts", "idempotency", "webhook", "stream", "max_attempts", "job_class",
+    "total_duration", "load_duration", "prompt_eval_duration", "eval_duration",
+})  # fmt: skip
+LONGEST_VALUE: Final = 60
+JOB_WIDTH: Final = 26
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB", shell_complete=complete_job)
+@click.option("-f", "--follow", is_flag=True, help="Wait for what is still to come, to the answer's end.")
+@click.option("--thinking", is_flag=True, help="Show what the model thinks, too.")
+@json_option("The lines as Ollama sent them")
+@asks_daemon
+def logs(*, url: str, job_id: str, follow: bool, thinking: bool, as_json: bool) -> None:
+    """Print a job's answer; with -f live, token by token, also across restarts of foreman.
+
+    Example: foreman logs -f 01JD1V6X8W4Q2T5N7R9S0KACEG
+    """
+    with client(url, PATIENT if follow else AT_ONCE) as asked:
+        if not follow:
+            job = asked.get(job_id)
+            if not job.finished:
+                words.talk().print(
+                    f"the job is {job.state}; foreman logs -f {job_id} follows it", style="dim", soft_wrap=True
+                )
+                return
+        print_answer(asked, job_id, thinking=thinking, as_json=as_json)
+
+
+def print_answer(asked: Client, job_id: str, *, thinking: bool = False, as_json: bool = False) -> None:
+    """Write an answer as it comes, to its end. Raises JobFailed or JobCancelled if it has none."""
+    told, ended = words.talk(), True
+    for item in asked.stream(job_id):
+        if isinstance(item, NewRun):
+            if as_json:
+                print_json({"foreman": {"event": "run", "run": item.run, "attempt": item.attempt}})
+            elif item.run > 1:
+                told.print(f"\nstarted anew, attempt {item.attempt}: what came before is void", style="yellow")
+            continue
+        if as_json:
+            click.echo(item.line)
+            continue
+        text = words.printable(item.thinking + item.text if thinking else item.text)
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        ended = text.endswith("\n") if text else ended
+    if not as_json and not ended:
+        click.echo()
+
+
+@click.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
+@click.option("--after", type=click.IntRange(0), help="Begin after this position of the log; 0 is its beginning.")
+@click.option("--job", shell_complete=complete_job, help="Only of this job; 'daemon' for foreman's own.")
+@click.option("--type", "types", multiple=True, help="Only events of this type; may be repeated.")
+@click.option("--model", shell_complete=complete_model, help="Only of jobs for this model.")
+@json_option("One JSON object a line")
+@asks_daemon
+def events(*, url: str, follow: bool, after: int | None, as_json: bool, types: tuple[str, ...], **only: Any) -> None:
+    """Print what has happened: the last events, or all after a position. With -f also what happens from now on.
+
+    Example: foreman events -f --type job.done --type job.failed
+    """
+    out = words.console()
+    wanted = {"types": list(types) or None, **only}
+    with client(url) as asked:
+        start = max(0, asked.health().log_position - LATEST) if after is None else after
+    with client(url, PATIENT if follow else AT_ONCE) as asked:
+        _print(asked.events(after=start, follow=follow, **wanted), out, as_json=as_json)
+
+
+def _print(found: Iterable[Event], out: Console, *, as_json: bool) -> None:
+    for event in found:
+        if as_json:
+            print_json(event.raw)
+        else:
+            out.print(_line(event), no_wrap=True, overflow="ellipsis", crop=True)
+
+
+def _line(event: Event) -> Text:
+    line = Text(f"{event.position:>8}  ", style="dim")
+    line.append(f"{words.clock(event.at)}  ", style="")
+    line.append(f"{words.plain(event.stream):<{JOB_WIDTH}}  ", style="dim")
+    line.append(f"{event.type:<16}", style=words.COLOURS.get(_state_of(event.type), "bold"))
+    for name, value in event.data.items():
+        if name not in LEFT_OUT and value is not None:
+            line.append(f"  {name}=", style="dim")
+            line.append(_value(value))
+    return line
+
+
+def _state_of(type_: str) -> str:
+    return {"job.requeued": "queued"}.get(type_, type_.partition(".")[2])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    text = words.plain(text)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"

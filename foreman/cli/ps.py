@@ -1,0 +1,175 @@
+"""`foreman ps` and `foreman top`: what runs, what is in memory, what waits; once, or as it changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.filesize import decimal
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from foreman.cli import words
+from foreman.cli.daemon import AT_ONCE, asks_daemon, client, json_option, print_json
+from foreman.cli.jobs import listing
+from foreman.client import (
+    Client,
+    Health,
+    Job,
+    Queue,
+    ResidentModel,
+    RunningJob,
+    Statistics,
+    Unreachable,
+)
+
+#: Jobs named of each model.
+NAMED: Final = 3
+REFRESH_S: Final = 1.0
+#: Lines that the latest jobs need above them: their heading, and the last line.
+FRAME: Final = 4
+FEWEST: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """All that is shown, as of one moment or nearly."""
+
+    health: Health
+    queue: Queue
+    resident: list[ResidentModel]
+    hour: Statistics
+    latest: list[Job]
+
+
+@click.command()
+@json_option("One JSON object with the queue and the models in memory")
+@asks_daemon
+def ps(*, url: str, as_json: bool) -> None:
+    """Show the models in memory, what runs, and what waits for which model.
+
+    Example: foreman ps
+    """
+    with client(url) as asked:
+        health, queue, resident = asked.health(), asked.queue(limit=NAMED), asked.ps()
+    if as_json:
+        print_json({"health": health.raw, "queue": queue.raw, "models": [model.raw for model in resident]})
+        return
+    words.console().print(Group(*_parts(health, queue, resident)))
+
+
+@click.command()
+@asks_daemon
+def top(*, url: str) -> None:
+    """Show the same as it changes, with the last hour's figures and the latest jobs, until Ctrl-C.
+
+    Example: foreman top --url http://gpu-box:8080
+    """
+    console = words.console()
+    with client(url, AT_ONCE) as asked:
+        asked.health()  # who cannot be reached at all is told so at once, and not by a picture
+        with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+            scene: Scene | None = None
+            while True:
+                try:
+                    scene = _look(asked, FEWEST + console.height)
+                    live.update(_picture(scene, console), refresh=True)
+                except Unreachable as error:
+                    lost = Text(f"{words.plain(str(error))}; trying again", style="red")
+                    before = [] if scene is None else [_picture(scene, console)]
+                    live.update(Group(lost, *before), refresh=True)
+                time.sleep(REFRESH_S)
+
+
+def _look(asked: Client, most: int) -> Scene:
+    return Scene(
+        health=asked.health(),
+        queue=asked.queue(limit=NAMED),
+        resident=asked.ps(),
+        hour=asked.statistics("1h"),
+        latest=list(islice(asked.list_jobs(page=most), most)),
+    )
+
+
+def _picture(scene: Scene, console: Console) -> RenderableType:
+    """As much as there is room for; of the latest jobs those that fit."""
+    above = Group(*_parts(scene.health, scene.queue, scene.resident), Text(), _hour(scene.hour), Text())
+    used = len(console.render_lines(above, pad=False))
+    room = max(FEWEST, console.height - used - FRAME)
+    return Group(above, listing(scene.latest[:room], console.width), Text("Ctrl-C ends", style="dim"))
+
+
+def _parts(health: Health, queue: Queue, resident: list[ResidentModel]) -> Iterator[RenderableType]:
+    yield _headline(health)
+    yield _memory(resident)
+    yield Text()
+    yield _running(queue)
+    yield Text()
+    yield _waiting(queue)
+
+
+def _headline(health: Health) -> Text:
+    line = Text(f"foreman {words.plain(health.version)}", style="bold")
+    line.append(f", up {words.span(health.uptime_seconds)}; ", style="")
+    if health.degraded:
+        since = f" for {words.ago(health.degraded_since)}" if health.degraded_since else ""
+        line.append(f"the target is away{since}: {words.plain(health.target.error or 'no answer yet')}", style="red")
+    else:
+        line.append(f"Ollama {words.plain(health.target.version or '')} answers", style="green")
+    if pending := health.webhooks.get("pending"):
+        line.append(f"; {pending:,} webhooks to be delivered", style="")
+    return line
+
+
+def _memory(resident: list[ResidentModel]) -> Text:
+    named = [f"{words.plain(model.name)} ({decimal(model.size_vram or model.size)})" for model in resident]
+    return Text(f"in memory: {', '.join(named) or 'no model'}")
+
+
+def _running(queue: Queue) -> Table | Text:
+    if not queue.running:
+        return Text("nothing runs", style="dim")
+    figures = ("for", "tokens", "tokens/s")
+    made = words.table("running", "model", "phase", *figures, "ends in", right=figures)
+    return words.rows(made, (_running_line(job) for job in queue.running))
+
+
+def _running_line(job: RunningJob) -> tuple[str | Text, ...]:
+    return (
+        job.job_id,
+        job.model,
+        words.state(job.phase),
+        words.span(job.elapsed_seconds),
+        "" if job.tokens is None else f"{job.tokens:,}",
+        "" if job.tokens_per_second is None else f"{job.tokens_per_second:.1f}",
+        words.eta(job.eta_low_seconds, job.eta_seconds, job.eta_high_seconds),
+    )
+
+
+def _waiting(queue: Queue) -> Table | Text:
+    if not queue.waiting:
+        return Text("nothing waits", style="dim")
+    made = words.table("waiting", "model", "next begins in", "why", right=("waiting",), flexible="why")
+    for line in queue.waiting:
+        first = line.jobs[0] if line.jobs else None
+        begins = words.eta(first.eta_low_seconds, first.eta_seconds, first.eta_high_seconds) if first else ""
+        words.rows(made, [(f"{line.count:,}", line.model, begins, first.reason if first else "")])
+    if queue.other_load_keys:
+        words.rows(made, [("", f"and {queue.other_load_keys:,} other models", "", "")])
+    return made
+
+
+def _hour(hour: Statistics) -> Text:
+    done, failed = sum(point.done for point in hour.points), sum(point.failed for point in hour.points)
+    tokens = sum(point.generated_tokens for point in hour.points)
+    avoided = round(hour.totals.get("swaps_avoided", 0))
+    return Text(
+        f"last hour: {done:,} done, {failed:,} failed, {tokens:,} tokens; "
+        f"in all {round(hour.totals.get('swaps', 0)):,} loads, {avoided:,} avoided"
+    )

@@ -1,0 +1,214 @@
+"""`foreman replay`: what a log comes to once more: as a database, as of a moment, under other rules."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import orjson
+
+from foreman.cli import replay_view
+from foreman.cli.files import database_option, progress
+from foreman.commands.dump import canonical_dump, first_difference
+from foreman.commands.rebuild import Beside, Rebuilt, contents_of, rebuild
+from foreman.config import Settings
+from foreman.config.kinds import duration_s
+from foreman.errors import RequestInvalid
+from foreman.events.history import History
+from foreman.replay.moment import moment, parse_until
+from foreman.replay.policy import Figures, played, recorded
+from foreman.replay.recording import Recording
+from foreman.replay.simulation import NEVER, Discipline
+from foreman.scheduling.scheduler import Policy
+from foreman.storage.still import Still, still
+
+FAILED: Final = 1
+
+
+class Length(click.ParamType[float]):
+    """A duration, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """`90s`, `5m`, `1h`; 0 is never."""
+        if isinstance(value, float):
+            return value
+        try:
+            return duration_s(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class LoadCost(click.ParamType[tuple[str, float]]):
+    """A model, and what loading it shall cost."""
+
+    name = "model=duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """`llama3:8b=8s`."""
+        model, is_given, cost = str(value).rpartition("=")
+        if not is_given or not model:
+            self.fail(f"{value!r} is not of the form model=8s", param, ctx)
+        return model, Length().convert(cost, param, ctx)
+
+
+@click.command()
+@database_option
+@click.option("--into", type=click.Path(path_type=Path), help="Make a new database of the log, and compare the two.")
+@click.option(
+    "--log-only", is_flag=True, help="With --into: the log alone; no artifacts, and no webhook is sent again."
+)
+@click.option("--verify/--no-verify", default=True, show_default=True, help="With --into: compare the two databases.")
+@click.option("--until", metavar="POSITION|TIME", help="Show what ran and what waited then: 12345, 14:02, or a date.")
+@click.option(
+    "--policy", "policies", multiple=True, type=click.Choice(["ran", "fifo", "drain"]),
+    help="Run the recorded work under these rules; `ran` are those of the settings.",
+)  # fmt: skip
+@click.option("--max-wait", type=Length(), help="One more column: the settings, but with this FOREMAN_MAX_WAIT.")
+@click.option("--max-wait-interactive", type=Length(), help="Likewise, FOREMAN_MAX_WAIT_INTERACTIVE.")
+@click.option("--swap-share", type=click.FloatRange(0, 1), help="Likewise, FOREMAN_SWAP_SHARE.")
+@click.option("--parallel", type=click.IntRange(min=1), help="Likewise, FOREMAN_PARALLEL.")
+@click.option("--load-cost", "load_costs", multiple=True, type=LoadCost(), help="What loading a model costs instead.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, for scripts.")
+def replay(
+    *,
+    database: Path,
+    into: Path | None,
+    log_only: bool,
+    verify: bool,
+    until: str | None,
+    policies: tuple[str, ...],
+    load_costs: tuple[tuple[str, float], ...],
+    as_json: bool,
+    **changed: Any,
+) -> None:
+    """Ask the log: make a database of it, look at a moment, or try other rules on its work.
+
+    Works beside a running daemon and changes nothing in its database.
+
+    Example: foreman replay --until 14:02
+
+    Example: foreman replay --policy fifo --policy drain --max-wait 5m
+    """
+    changes = {name: value for name, value in changed.items() if value is not None}
+    tries = bool(policies or changes or load_costs)
+    if (into is not None) + (until is not None) + tries != 1:
+        raise click.UsageError("say one of --into, --until and --policy")
+    if into is None and (log_only or not verify):
+        raise click.UsageError("--log-only and --no-verify go with --into")
+    with still(database) as file:
+        if into is not None:
+            sys.exit(_into(file, into, log_only=log_only, verify=verify, as_json=as_json))
+        elif until is not None:
+            _until(file, until, as_json=as_json)
+        else:
+            _policies(file, _disciplines(policies, changes), dict(load_costs), as_json=as_json)
+
+
+def _into(file: Still, path: Path, *, log_only: bool, verify: bool, as_json: bool) -> int:
+    history = History(file)
+    with progress("rebuilding", history.head()[0]) as bar:
+        made = rebuild(
+            path,
+            history.events(),
+            () if log_only else contents_of(file),
+            None if log_only else Beside.of(file),
+            bar.reach,
+        )
+    difference = _difference(file, path, made.position) if verify else None
+    if as_json:
+        click.echo(orjson.dumps(_made(path, made, difference, verify=verify)))
+    else:
+        replay_view.show_made(path, made, difference, verify=verify, log_only=log_only)
+    return FAILED if difference or made.refused or (made.missing and not log_only) else 0
+
+
+def _difference(file: Still, path: Path, events: int) -> tuple[str | None, str | None] | None:
+    with still(path) as rebuilt, progress("comparing", events) as bar:
+
+        def counted(lines: Iterable[str]) -> Iterable[str]:
+            for number, line in enumerate(lines):
+                if number % 1_000 == 0:
+                    bar.reach(min(number, events))
+                yield line
+
+        return first_difference(counted(canonical_dump(file)), canonical_dump(rebuilt))
+
+
+def _made(path: Path, made: Rebuilt, difference: Any, *, verify: bool) -> dict[str, Any]:
+    return {
+        "database": str(path),
+        "position": made.position,
+        "hash": made.hash.hex(),
+        "jobs": made.jobs,
+        "artifacts": made.contents,
+        "artifacts_missing": made.missing,
+        "artifacts_refused": made.refused,
+        "equal": None if not verify else difference is None,
+        "first_difference": difference,
+    }
+
+
+def _until(file: Still, text: str, *, as_json: bool) -> None:
+    try:
+        until, is_time = parse_until(text, datetime.now().astimezone())
+    except RequestInvalid as error:
+        raise click.BadParameter(str(error), param_hint="--until") from error
+    history = History(file)
+    head = history.head()[0]
+    if not is_time and until > head:
+        raise click.BadParameter(f"the log ends at position {head}", param_hint="--until")
+    with progress("reading", head if is_time else until) as bar:
+        found = moment(history.events(), until, is_time=is_time, told=bar.reach)
+    if as_json:
+        click.echo(orjson.dumps(replay_view.as_json(found)))
+    else:
+        replay_view.show_moment(found)
+
+
+def _disciplines(policies: tuple[str, ...], changes: dict[str, Any]) -> list[Discipline]:
+    """The columns: what ran first, whatever was asked for."""
+    settings = Settings.load(os.environ)
+    ran = Policy(
+        max_wait_interactive_s=settings.max_wait_interactive_s,
+        max_wait_batch_s=settings.max_wait_s,
+        swap_share=settings.swap_share,
+        parallel=settings.parallel,
+    )
+    never = replace(NEVER, parallel=ran.parallel)
+    known = {
+        "fifo": Discipline("fifo", never, by_model=False, by_class=False),
+        "drain": Discipline("drain", never, by_class=False),
+    }
+    columns = [Discipline("ran", ran), *(known[name] for name in dict.fromkeys(policies) if name in known)]
+    if changes:
+        named = {"max_wait": "max_wait_batch_s", "max_wait_interactive": "max_wait_interactive_s"}
+        policy = replace(ran, **{named.get(name, name): value for name, value in changes.items()})
+        columns.append(Discipline("changed", policy))
+    return columns
+
+
+def _policies(file: Still, disciplines: list[Discipline], load_costs: dict[str, float], *, as_json: bool) -> None:
+    history = History(file)
+    with progress("reading", history.head()[0]) as bar:
+        recording = Recording.of(history.events(), told=bar.reach)
+    unknown = set(load_costs) - {name for course in recording.courses for name in (course.model, course.load_key)}
+    if unknown:
+        raise click.BadParameter(f"the log has no job for {', '.join(sorted(unknown))}", param_hint="--load-cost")
+    figures: list[Figures] = [recorded(recording)]
+    with progress("playing", len(disciplines)) as bar:
+        for number, discipline in enumerate(disciplines, 1):
+            figures.append(played(recording, discipline, load_costs))
+            bar.reach(number)
+    if as_json:
+        facts = {"position": recording.position, "jobs": len(recording.courses), "columns": list(map(asdict, figures))}
+        click.echo(orjson.dumps(facts))
+    else:
+        replay_view.show_policies(recording, figures, is_own=not load_costs)

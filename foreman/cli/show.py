@@ -1,0 +1,171 @@
+"""`foreman show` and `foreman why`: all that there is to know of one job, or one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from foreman.cli import words
+from foreman.cli.daemon import asks_daemon, client, complete_job, json_option, print_json
+from foreman.client import Client, Delivery, Event, Job
+from foreman.errors import ForemanError
+
+#: Of an answer, so many characters are shown without being asked for.
+PREVIEW: Final = 600
+#: Members of an event that say more to people than they take room.
+TOLD: Final = ("attempt", "evicts", "swapped", "load_s", "waited_s", "reason", "error", "code", "status", "by",
+               "generated_tokens", "run_s", "first_token_s")  # fmt: skip
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB", shell_complete=complete_job)
+@click.option("--answer", is_flag=True, help="Only the answer's text, all of it.")
+@json_option("One JSON object with the job, its events and its deliveries")
+@asks_daemon
+def show(*, url: str, job_id: str, answer: bool, as_json: bool) -> None:
+    """Show one job: how it stands, why it waits, what happened to it and when, its webhooks, its answer.
+
+    Example: foreman show 01JD1V6X8W4Q2T5N7R9S0KACEG
+    """
+    if answer and as_json:
+        raise click.UsageError("--answer is text; the job's artifacts are in --json")
+    with client(url) as asked:
+        if answer:
+            click.echo(words.printable(asked.completion(job_id, timeout=0).text))
+            return
+        job, history = asked.get(job_id), asked.job_events(job_id)
+        sent = list(asked.deliveries(job_id)) if job.raw.get("webhook") else []
+        if as_json:
+            print_json(
+                {
+                    "job": job.raw,
+                    "events": [event.raw for event in history],
+                    "deliveries": [delivery.raw for delivery in sent],
+                }
+            )
+            return
+        out = words.console()
+        out.print(_facts(job))
+        out.print()
+        out.print(_timeline(history))
+        if sent:
+            out.print()
+            out.print(_deliveries(sent))
+        if job.state == "done":
+            _preview(asked, job, out)
+
+
+def _facts(job: Job) -> Table:
+    made = Table.grid(padding=(0, 2))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in _said(job):
+        made.add_row(name, value if isinstance(value, Text) else Text(words.plain(value)))
+    return made
+
+
+def _said(job: Job) -> Iterator[tuple[str, str | Text]]:
+    yield "job", job.job_id
+    yield "state", words.state(job.state)
+    yield "because", sentence(job)
+    yield "model", job.model
+    yield "kind", f"{job.endpoint}, {job.job_class}, " + ("a blocking call" if job.source == "sync" else "submitted")
+    yield "attempts", f"{job.attempt} of {job.max_attempts}"
+    if job.retry_of:
+        yield "retry of", job.retry_of
+    if job.raw.get("webhook"):
+        yield "webhook", str(job.raw["webhook"].get("url"))
+    if job.last_attempt_error:
+        yield "last fault", job.last_attempt_error
+    if job.result is not None:
+        yield "tokens", f"{job.result.prompt_tokens or 0:,} read, {job.result.generated_tokens or 0:,} written"
+
+
+def _timeline(history: Sequence[Event]) -> Table:
+    made = words.table("when", "after", "event", "what", right=("after",), flexible="what")
+    before = None
+    lines: list[Sequence[str | Text]] = []
+    for event in history:
+        after = "" if before is None else f"+{words.span((event.at - before).total_seconds())}"
+        said = ", ".join(f"{name} {_value(event.data[name])}" for name in TOLD if event.data.get(name) is not None)
+        lines.append((words.clock(event.at), after, event.type, said))
+        before = event.at
+    return words.rows(made, lines)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _deliveries(sent: Sequence[Delivery]) -> Table:
+    made = words.table("tells", "webhook", "attempts", "receiver", "last answer", flexible="last answer")
+    return words.rows(
+        made,
+        ((item.tells or "", item.state, f"{item.attempt_count}", item.receiver, _last(item)) for item in sent),
+    )
+
+
+def _last(item: Delivery) -> str:
+    if not item.attempts:
+        return ""
+    last = item.attempts[-1]
+    return f"HTTP {last.status}" if last.status and not last.error else last.error or ""
+
+
+def _preview(asked: Client, job: Job, out: Console) -> None:
+    try:
+        text = words.printable(asked.completion(job.job_id, timeout=0).text)
+    except ForemanError:
+        return  # gone since: its skeleton was shown
+    out.print()
+    out.print(Text(text[:PREVIEW]), soft_wrap=True)
+    if len(text) > PREVIEW:
+        out.print(f"[dim]… {len(text):,} characters in all: foreman show --answer {job.job_id}[/dim]")
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB", shell_complete=complete_job)
+@json_option("One JSON object")
+@asks_daemon
+def why(*, url: str, job_id: str, as_json: bool) -> None:
+    """Say in one sentence why a job waits, or how else it stands.
+
+    Example: foreman why 01JD1V6X8W4Q2T5N7R9S0KACEG
+    """
+    with client(url) as asked:
+        job = asked.get(job_id)
+    if as_json:
+        print_json({"job_id": job.job_id, "state": job.state, "why": sentence(job), "queue": job.raw.get("queue")})
+        return
+    click.echo(words.plain(sentence(job)))
+
+
+def sentence(job: Job) -> str:
+    """How a job stands and why."""
+    if job.place is not None:
+        begins = words.eta(job.place.eta_low_seconds, job.place.eta_seconds, job.place.eta_high_seconds)
+        return job.place.reason + (f"; begins in {begins}" if begins else "")
+    begun, ended = words.ago(job.started_at or job.updated_at), words.ago(job.completed_at)
+    error = job.error.message if job.error and job.error.message else "it failed"
+    match job.state:
+        case "queued":
+            return "it waits; where in the queue is not known yet"
+        case "loading":
+            return f"its model has been loading for {words.ago(job.updated_at)}"
+        case "working":
+            return f"it has been working for {begun}, attempt {job.attempt} of {job.max_attempts}"
+        case "done":
+            return f"it was done {ended} ago"
+        case "failed":
+            return f"it failed {ended} ago: {error}"
+        case "cancelled":
+            return f"it was cancelled {ended} ago, by {job.error.by if job.error and job.error.by else 'somebody'}"
+    return "it is over, and its contents were removed by age"

@@ -1,0 +1,199 @@
+"""`export`, `import`, `backup` and `compact` as programs: killed, interrupted, unread, and beside a busy daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from foreman.clock import rfc3339
+from foreman.events.history import History
+from foreman.storage.still import still
+from tests.archive_kit import day, dump, lived
+from tests.e2e.compact_killed import STEPS
+from tests.fakes.ollama import FakeOllama
+from tests.kit import PATIENCE_S, Process
+
+BACKUPS = 5
+#: Clients that submit as fast as they are answered.
+CLIENTS = 8
+
+
+async def run(*arguments: object, module: str = "foreman") -> tuple[int, bytes, str]:
+    """A command's exit status, what it printed, and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *map(str, arguments),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(PATIENCE_S):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out, err.decode()
+
+
+def positions(path: Path) -> list[tuple[int, bytes]]:
+    with still(path) as file:
+        return [(event.position, event.hash) for event in History(file).events()]
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_compacting_killed_at_any_step_loses_nothing(tmp_path, step):
+    path = await lived(tmp_path)
+    before = await dump(path)
+    status, _, said = await run(path, step, module="tests.e2e.compact_killed")
+    assert status == (0 if step == "never" else -signal.SIGKILL), said
+    assert await dump(path) == before
+    # What it left does not stand in the way of the next one.
+    again = ("compact", "--db", path, "--archive", tmp_path / "archive", "--before", rfc3339(day(3)))
+    status, _, said = await run(*again)
+    assert status == 0, said
+    assert await dump(path) == before
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT min(position) FROM events").fetchone()[0] > 1
+        assert connection.execute("PRAGMA freelist_count").fetchone() == (0,)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+async def test_a_backup_beside_a_busy_daemon_is_sound_and_a_beginning_of_its_log(tmp_path):
+    path = tmp_path / "foreman.db"
+    async with FakeOllama(models=["a", "b"]) as fake:
+        daemon = Process(tmp_path, fake.url)
+        load: list[asyncio.Task[None]] = []
+        try:
+            async with httpx.AsyncClient(base_url=await daemon.start(), timeout=PATIENCE_S, trust_env=False) as client:
+                load = [asyncio.create_task(submit_on(client)) for _ in range(CLIENTS)]
+                made = []
+                for number in range(BACKUPS):
+                    status, out, said = await run("backup", tmp_path / f"{number}.copy", "--db", path, "--json")
+                    assert status == 0, said
+                    made.append(json.loads(out))
+                for task in load:
+                    task.cancel()
+                await asyncio.wait(load)
+        finally:
+            await daemon.kill()
+    log = positions(path)
+    heads = [one["position"] for one in made]
+    assert heads == sorted(set(heads)), "the log grew all the time"
+    for number, one in enumerate(made):
+        copied = positions(tmp_path / f"{number}.copy")
+        assert copied == log[: one["position"]]
+        assert copied[-1][1].hex() == one["hash"]
+        assert (tmp_path / f"{number}.copy").stat().st_mode & 0o777 == 0o600
+    assert not list(tmp_path.glob("*.copy?*"))
+
+
+async def submit_on(client: httpx.AsyncClient) -> None:
+    body = {"model": "a", "messages": [{"role": "user", "content": "hello " * 200}]}
+    while True:
+        (await client.post("/jobs", json=body)).raise_for_status()
+
+
+async def test_an_export_whose_reader_leaves_ends_quietly(tmp_path):
+    path = await lived(tmp_path, days=200, kept=150)
+    command = f"{sys.executable} -m foreman export --artifacts --db {path} | head -n 1; echo ${{PIPESTATUS[0]}}"
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        out, err = await process.communicate()
+    first, status = out.splitlines()
+    assert json.loads(first)["format"] == "foreman-log"
+    assert (int(status), err) == (141, b"")
+
+
+async def test_an_export_that_is_interrupted_leaves_nothing(tmp_path):
+    path = await lived(tmp_path, days=150)
+    # A pipe in the file's place: once it is full the export is in the middle, and stays there.
+    os.mkfifo(tmp_path / "out.partial")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "foreman", "export", "--db", path, "-o", tmp_path / "out", stderr=asyncio.subprocess.PIPE
+    )
+    reader = await asyncio.to_thread(os.open, tmp_path / "out.partial", os.O_RDONLY)
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        assert await asyncio.to_thread(pipe.read, 1) == b"{"
+        process.send_signal(signal.SIGINT)
+        got = await asyncio.to_thread(pipe.readall)
+    async with asyncio.timeout(PATIENCE_S):
+        _, said = await process.communicate()
+    assert b'"end":true' not in got
+    assert process.returncode == 130
+    assert b"Traceback" not in said
+    assert not list(tmp_path.glob("out*"))
+
+
+async def test_a_log_goes_through_a_pipe_into_a_new_database(tmp_path):
+    path = await lived(tmp_path)
+    await run("compact", "--db", path, "--before", "1d")
+    new = tmp_path / "new.db"
+    foreman = f"{sys.executable} -m foreman"
+    command = (
+        f"set -o pipefail; {foreman} export --artifacts --db {path} | gzip | {foreman} import - --into {new} --json"
+    )
+    process = await asyncio.create_subprocess_exec("bash", "-c", command, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(PATIENCE_S):
+        out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert json.loads(out)["artifacts_missing"] == 0
+    assert await dump(new) == await dump(path)
+
+
+async def test_backups_in_a_folder_are_rotated_and_archives_go_along(tmp_path):
+    path, folder = await lived(tmp_path), tmp_path / "backups"
+    folder.mkdir()
+    (folder / "mine.db").write_text("not a backup")
+    await run("compact", "--db", path, "--before", "1d")
+    for year in (2001, 2002, 2003):
+        (folder / f"foreman-{year}0101T000000Z.db").write_bytes(path.read_bytes())
+    status, out, said = await run("backup", folder, "--keep", 2, "--db", path, "--json")
+    assert status == 0, said
+    made = json.loads(out)
+    assert made["archives_copied"] == 1
+    assert sorted(found.name for found in folder.glob("*.db")) == [
+        "foreman-20030101T000000Z.db", Path(made["file"]).name, "mine.db",
+    ]  # fmt: skip
+    path.with_name("foreman.db.archive").rename(tmp_path / "gone")
+    assert await dump(Path(made["file"])) == await dump(folder / "foreman-20030101T000000Z.db")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("backup", "OTHER"), 1, "is no older backup"),
+        (("backup", "DB"), 1, "is the database itself"),
+        (("backup", "missing/copy.db"), 1, "missing"),
+        (("backup", "copy.db", "--keep", "3"), 2, "--keep goes with a folder"),
+        (("backup", "copy.db", "--db", "missing.db"), 1, "there is no such file"),
+        (("compact", "--before", "soon"), 2, "is no date"),
+        (("compact", "--before", "30d", "--db", "missing.db"), 1, "there is no such file"),
+        (("export", "--artifacts", "--cloudevents"), 2, "without --cloudevents"),
+        (("export", "--after", "100000"), 1, "the log ends at position"),
+        (("import", "OTHER", "--into", "new.db"), 1, "line 1"),
+        (("import", "missing", "--into", "new.db"), 1, "cannot read"),
+    ],
+)
+async def test_what_cannot_be_done_is_said_in_a_line(tmp_path, arguments, status, words):
+    path = await lived(tmp_path, days=2)
+    (tmp_path / "other.txt").write_text("something else\n")
+    named = {
+        "OTHER": tmp_path / "other.txt",
+        "DB": path,
+        "copy.db": tmp_path / "copy.db",
+        "new.db": tmp_path / "new.db",
+    }
+    given = [named.get(argument, argument) for argument in arguments]
+    database = () if "--db" in arguments or arguments[0] == "import" else ("--db", path)
+    ended, _, said = await run(*given, *database)
+    assert (ended, "Traceback" in said) == (status, False), said
+    assert words in said
+    assert (tmp_path / "other.txt").read_text() == "something else\n"
+    assert not list(tmp_path.glob("*.partial"))
+    assert not (tmp_path / "copy.db").exists()

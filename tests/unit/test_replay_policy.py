@@ -1,0 +1,174 @@
+"""Recorded work under other rules: what was known is kept, what was not is typical, the rules are the scheduler's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from foreman.clock import Micros
+from foreman.events.codec import CODEC
+from foreman.events.daemon import DaemonStarted, DaemonStopped, ModelSwapped, TargetDegraded, TargetRecovered
+from foreman.events.history import StoredEvent
+from foreman.events.types import CancelledBy, Event, JobCancelled, JobClass, JobRequeued, RequeueReason
+from foreman.replay.policy import arrival_of, played, recorded
+from foreman.replay.recording import Recording
+from foreman.replay.simulation import NEVER, Discipline, Simulation
+from foreman.scheduling.scheduler import Policy
+from tests.core import CANCELLED, DONE, LOADING, QUEUED, WORKING
+
+SECOND = 1_000_000
+RAN = Discipline("ran", Policy())
+FIFO = Discipline("fifo", NEVER, by_model=False, by_class=False)
+DRAIN = Discipline("drain", NEVER, by_class=False)
+STARTED = DaemonStarted(foreman_version="1", sqlite_version="3", waiting=0, requeued=0, cancelled=0)
+
+
+def of(*happened: tuple[float, str, Event]) -> Recording:
+    """The recording of a log of these: second, stream, event."""
+    return Recording.of(
+        StoredEvent(position, stream, 0, event.type, round(at_s * SECOND), CODEC.encode(event), b"")
+        for position, (at_s, stream, event) in enumerate(happened, start=1)
+    )
+
+
+def queued(load_key: str, job_class: JobClass = JobClass.BATCH) -> Event:
+    return replace(QUEUED, model=load_key, load_key=load_key, job_class=job_class)
+
+
+def loads(load_key: str) -> Event:
+    return ModelSwapped(model=load_key, load_key=load_key, load_s=4.0)
+
+
+#: Two models in turn, served model by model: 4 s a load, 10 s a run.
+DRAINED = (
+    (0, "A", queued("a")), (0, "B", queued("b")), (0, "C", queued("a")), (0, "D", queued("b")),
+    (0, "A", LOADING), (4, "daemon", loads("a")), (4, "A", WORKING), (14, "A", DONE),
+    (14, "C", WORKING), (24, "C", DONE),
+    (24, "B", LOADING), (28, "daemon", loads("b")), (28, "B", WORKING), (38, "B", DONE),
+    (38, "D", WORKING), (48, "D", DONE),
+)  # fmt: skip
+
+
+def test_recorded_work_is_measured_as_it_went():
+    figures = recorded(of(*DRAINED))
+    assert (figures.finished, figures.swaps, figures.makespan_s) == (4, 2, 48)
+    assert (figures.busy_share, figures.loading_share) == (40 / 48, 8 / 48)
+    assert (figures.batch.jobs, figures.batch.median_s, figures.batch.longest_s) == (4, 21, 38)
+    assert figures.interactive.median_s is None
+
+
+@pytest.mark.parametrize("discipline", [RAN, DRAIN])
+def test_rules_that_ran_give_what_was_recorded(discipline):
+    assert replace(played(of(*DRAINED), discipline), name="recorded") == recorded(of(*DRAINED))
+
+
+def test_first_come_is_served_in_the_order_of_arrival_and_pays_a_load_for_each():
+    figures = played(of(*DRAINED), FIFO)
+    assert (figures.swaps, figures.makespan_s, figures.finished) == (4, 4 * 14, 4)
+
+
+def test_first_come_starts_jobs_in_exactly_the_order_they_came():
+    class Order:
+        def __init__(self) -> None:
+            self.picks: list[int] = []
+
+        def picked(self, number: int, now: Micros, load: int, length: int) -> None:
+            self.picks.append(number)
+
+        def arrived(self, *_: object) -> None: ...
+        def loaded(self, *_: object) -> None: ...
+        def ended(self, *_: object) -> None: ...
+        def looks(self, *_: object) -> None: ...
+
+    order = Order()
+    Simulation(played_arrivals(of(*DRAINED)), FIFO, lambda number: SECOND, order).run()
+    assert order.picks == [0, 1, 2, 3]
+
+
+def played_arrivals(recording: Recording) -> list:
+    return [arrival_of(recording, course) for course in recording.courses]
+
+
+def test_a_load_costs_what_it_is_said_to_cost():
+    assert played(of(*DRAINED), RAN, {"a": 1.0}).makespan_s == 45
+    assert played(of(*DRAINED), FIFO, {"a": 1.0, "b": 0.0}).makespan_s == 42
+
+
+def test_job_that_is_cancelled_while_it_waits_leaves_at_its_time_and_counts_for_nothing():
+    recording = of(*DRAINED[:4], (0, "E", queued("a")), *DRAINED[4:8], (10, "E", CANCELLED), *DRAINED[8:])
+    assert played(recording, RAN).makespan_s == 48
+    assert played(recording, RAN).finished == 4
+
+
+def test_job_that_was_cancelled_before_it_ran_takes_what_is_typical_if_it_is_started_after_all():
+    recording = of(
+        (0, "A", queued("a")), (0, "A", LOADING), (4, "A", WORKING), (14, "A", DONE),
+        (14, "B", queued("a")), (14, "C", queued("b")), (14, "C", LOADING), (18, "C", WORKING),
+        (20, "B", JobCancelled(by=CancelledBy.CALLER_LEFT)), (28, "C", DONE),
+    )  # fmt: skip
+    figures = played(
+        recording, RAN
+    )  # B goes first here: its model is loaded. Its caller leaves 6 s later all the same.
+    assert figures.makespan_s == 20 + 4 + 10
+    assert figures.finished == 2
+
+
+def test_broken_attempt_takes_its_time_and_rests_as_it_did():
+    broke = JobRequeued(attempt=1, reason=RequeueReason.CONNECTION, error="x", not_before=Micros(30 * SECOND))
+    recording = of(
+        (0, "A", queued("a")), (0, "A", LOADING), (4, "A", WORKING), (9, "A", broke),
+        (30, "A", WORKING), (40, "A", DONE),
+    )  # fmt: skip
+    assert played(recording, RAN).makespan_s == 40
+    assert played(recording, FIFO).makespan_s == 40
+
+
+def test_nothing_starts_while_the_target_or_the_daemon_is_away():
+    recording = of(
+        (0, "daemon", STARTED), (0, "daemon", TargetRecovered(version="1")),
+        (1, "A", queued("a")), (1, "A", LOADING), (5, "A", WORKING), (15, "A", DONE),
+        (16, "daemon", TargetDegraded(error="x")), (17, "B", queued("a")), (40, "daemon", TargetRecovered(version="1")),
+        (40, "B", WORKING), (50, "B", DONE), (51, "daemon", DaemonStopped(waiting=0)),
+        (90, "daemon", STARTED), (91, "daemon", TargetRecovered(version="1")),
+        (91, "C", queued("a")), (91, "C", WORKING), (95, "C", DONE),
+    )  # fmt: skip
+    assert recording.shut == [(16 * SECOND, 40 * SECOND), (51 * SECOND, 91 * SECOND)]
+    assert replace(played(recording, RAN), name="recorded").makespan_s == recorded(recording).makespan_s == 94
+
+
+def test_run_that_a_kill_cut_short_ended_with_the_life_that_it_was_in():
+    interrupted = JobRequeued(attempt=0, reason=RequeueReason.INTERRUPTED, error="foreman was restarted")
+    recording = of(
+        (0, "daemon", STARTED), (0, "A", queued("a")), (0, "A", LOADING), (4, "A", WORKING), (6, "B", queued("a")),
+        (60, "A", interrupted), (60, "daemon", replace(STARTED, requeued=1)),
+        (61, "daemon", TargetRecovered(version="1")), (61, "A", WORKING), (71, "A", DONE),
+        (71, "B", WORKING), (81, "B", DONE),
+    )  # fmt: skip
+    assert recording.courses[0].attempts[0].ended == 6 * SECOND
+    assert played(recording, RAN).makespan_s == recorded(recording).makespan_s == 81
+
+
+def test_model_that_went_away_by_itself_is_loaded_once_more():
+    recording = of(
+        (0, "A", queued("a")), (0, "A", LOADING), (4, "daemon", loads("a")), (4, "A", WORKING), (14, "A", DONE),
+        (900, "B", queued("a")), (900, "B", LOADING), (904, "daemon", loads("a")), (904, "B", WORKING),
+        (914, "B", DONE),
+    )  # fmt: skip
+    assert played(recording, RAN).swaps == recorded(recording).swaps == 2
+
+
+def test_model_that_was_there_before_costs_no_load():
+    recording = of((5, "A", queued("a")), (5, "A", WORKING), (15, "A", DONE))
+    assert (played(recording, RAN).swaps, played(recording, RAN).makespan_s) == (0, 10)
+
+
+def test_side_by_side_means_one_model_only():
+    two = Discipline("two", replace(NEVER, parallel=2))
+    assert played(of(*DRAINED), two).makespan_s == 2 * 14
+    assert played(of(*DRAINED), replace(FIFO, policy=replace(NEVER, parallel=2))).swaps == 4
+
+
+def test_log_without_jobs_has_figures_of_nothing():
+    recording = of((0, "daemon", STARTED))
+    assert played(recording, RAN).finished == recorded(recording).finished == 0
