@@ -107,7 +107,7 @@ def allow_origin(request: Request, response: BaseHTTPResponse) -> None:
     if origin is None or _is_same(origin, request) or not is_allowed_origin(origin):
         return
     response.headers["access-control-allow-origin"] = origin
-    response.headers["vary"] = "Origin"
+    response.headers.add("vary", "Origin")
     if request.method == "OPTIONS":
         response.headers.update(PREFLIGHT)
         for name in PREFLIGHT_VARIES:

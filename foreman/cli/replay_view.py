@@ -150,7 +150,7 @@ def show_policies(recording: Recording, figures: Sequence[Figures], *, is_own: b
     real, ran = figures[0], figures[1]
     if is_own and real.makespan_s:
         off = ran.makespan_s / real.makespan_s - 1
-        console.print(f"`ran` is off the recorded makespan by {off:+.1%}: how far the other columns can be trusted")
+        console.print(f"`ran` is off the recorded makespan by {abs(off):.1%}: how far the other columns can be trusted")
         if abs(off) > AGREES:
             words.talk().print("`ran` goes by the settings of this shell: set FOREMAN_* as the daemon had them")
 
