@@ -17,6 +17,7 @@ from foreman.audit.witness import Witness
 from foreman.events.history import History
 from foreman.storage.still import still
 
+SELECT_COUNT: Final = "SELECT count(*) FROM events"
 #: Told how much has been done, and of how much.
 Progress = Callable[[int, int], None]
 #: A process takes as long to start as so many events take to be read.
@@ -40,12 +41,13 @@ def audit(
     report = Report(path=path)
     with still(path) as file:
         is_readable = check_schema(file, report.findings)
-        head = History(file).head()[0] if is_readable else 0
         if is_readable:
-            report.archives = len(History(file).archives())
+            archives = History(file).archives()
+            report.archives = len(archives)
+            report.events = next(file.rows(SELECT_COUNT))[0] + sum(one.last - one.first + 1 for one in archives)
     if is_readable:
-        told = _Told(progress, head)
-        if head >= worth_a_process and _cores() > 1:
+        told = _Told(progress, report.events)
+        if report.events >= worth_a_process and _cores() > 1:
             _share(report, witnesses, told)
         else:
             seen, chain = look(path, ALL, witnesses, told.mine)
@@ -91,11 +93,11 @@ def _take_in(report: Report, seen: Seen, chain: Chain | None) -> None:
 class _Told:
     """Puts the progress of both together."""
 
-    def __init__(self, progress: Progress | None, head: int) -> None:
+    def __init__(self, progress: Progress | None, events: int) -> None:
         self._progress = progress
         self._mine = 0
         self.theirs: int | None = None
-        self.of = head
+        self.of = events
 
     def mine(self, position: int) -> None:
         """This process has read so far."""

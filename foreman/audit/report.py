@@ -18,6 +18,8 @@ class Report:
     #: The log's last event and its hash: what a witness is to remember.
     position: int = 0
     hash: bytes = bytes(32)
+    #: Those that there were when it began; there may be more at its end.
+    events: int = 0
     jobs: int = 0
     artifacts: int = 0
     deliveries: int = 0
@@ -36,7 +38,7 @@ class Report:
             "database": str(self.path),
             "position": self.position,
             "hash": self.hash.hex(),
-            "events": self.position,
+            "events": self.events,
             "jobs": self.jobs,
             "artifacts": self.artifacts,
             "deliveries": self.deliveries,

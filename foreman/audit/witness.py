@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple, Self
 
-HEX: Final = 64
+WRITTEN: Final = re.compile(r"([0-9]{1,18}):([0-9a-fA-F]{64})")
 
 
 class Witness(NamedTuple):
@@ -16,12 +17,10 @@ class Witness(NamedTuple):
     @classmethod
     def of(cls, text: str) -> Self:
         """The witness written as `POSITION:HASH`. Raises ValueError."""
-        position, _, digest = text.strip().partition(":")
-        if not (position.isascii() and position.isdecimal() and len(position) < 19):
-            raise ValueError(f"{text.strip()!r}: a witness is POSITION:HASH, as in 4711:9f86d0…")
-        if len(digest) != HEX or not digest.isascii():
-            raise ValueError(f"{text.strip()!r}: the hash is {HEX} hexadecimal digits")
-        return cls(int(position), bytes.fromhex(digest))
+        found = WRITTEN.fullmatch(text.strip())
+        if found is None:
+            raise ValueError(f"{text.strip()!r}: a witness is POSITION:HASH, the hash in 64 hexadecimal digits")
+        return cls(int(found[1]), bytes.fromhex(found[2]))
 
 
 def witnesses_in(text: str) -> list[Witness]:

@@ -109,7 +109,7 @@ def _show(report: Report, *, witnesses: int) -> None:
     table.add_column(overflow="fold")
     checked = {
         "database": words.plain(str(report.path)),
-        "events": f"{report.position:,}",
+        "events": f"{report.events:,}",
         "jobs": f"{report.jobs:,}",
         "artifacts": f"{report.artifacts:,}",
         "deliveries": f"{report.deliveries:,}",

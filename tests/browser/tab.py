@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, WebError
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Dialog, Error, Page, Request, WebError
 
 from tests.fakes.machine import Changes
 from tests.kit import PATIENCE_S
@@ -145,7 +145,7 @@ async def opened(
         yield tab
         if tab.faults:
             raise AssertionError("\n".join(tab.faults))
-    except (AssertionError, TimeoutError) as error:
+    except (AssertionError, TimeoutError, Error) as error:
         error.add_note("\n".join([tab.page.url, *tab.faults, (await tab.page.inner_text("body"))[:4000]]))
         raise
     finally:

@@ -18,12 +18,12 @@ async def test_cancel_asks_first_and_can_be_kept_from_with_the_keyboard(browser,
             await tab.page.keyboard.press("Enter")
             await expect(tab.page.get_by_role("dialog")).to_be_visible()
             await tab.page.keyboard.press("Escape")
-            await expect(tab.page.get_by_role("dialog")).to_have_count(0)
+            await expect(tab.page.locator("dialog")).to_have_count(0)
             await expect(button(tab, "Cancel job")).to_be_focused()
             await tab.page.keyboard.press("Enter")
             await button(tab, "Keep it").focus()
             await tab.page.keyboard.press("Enter")
-            await expect(tab.page.get_by_role("dialog")).to_have_count(0)
+            await expect(tab.page.locator("dialog")).to_have_count(0)
             assert (await foreman.job(job_id)).state is State.WORKING
 
 

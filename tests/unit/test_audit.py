@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -126,7 +125,7 @@ def test_finding_says_where_since_when_and_what_to_do(copy):
 def test_first_of_many_are_kept_and_all_are_counted(copy):
     change(copy, "UPDATE events SET hash = x'00'")
     report = audit(copy)
-    assert report.findings.counts[Code.CHAIN_BROKEN] == report.position == 78
+    assert report.findings.counts[Code.CHAIN_BROKEN] == report.events == 78
 
 
 def test_no_more_than_a_hundred_of_a_kind_are_kept(tmp_path):
@@ -161,10 +160,10 @@ def test_two_processes_find_what_one_finds(copy):
 
 
 def test_progress_reaches_its_end(rich):
+    told: list[tuple[int, int]] = []
     for worth_a_process in (0, 1_000):
-        told: list[tuple[int, int]] = []
         audit(rich, progress=lambda done, of: told.append((done, of)), worth_a_process=worth_a_process)
-        assert told[-1] == (78, 78)
+        assert told.pop() == (78, 78)
 
 
 def test_witness_of_a_log_that_goes_on_is_content(rich):
@@ -232,14 +231,14 @@ def test_nothing_is_written_or_left_beside_the_file(copy):
     before = copy.read_bytes()
     audit(copy, worth_a_process=0)
     assert copy.read_bytes() == before
-    assert os.listdir(copy.parent) == [copy.name]
+    assert list(copy.parent.iterdir()) == [copy]
 
 
 def test_witnesses_are_read_from_lines():
     text = f"# kept by cron\n\n1:{'ab' * 32}\n 2:{'CD' * 32} \n"
     assert witnesses_in(text) == [Witness(1, b"\xab" * 32), Witness(2, b"\xcd" * 32)]
     for wrong in ("1", "x:" + "ab" * 32, "-1:" + "ab" * 32, "1:abc", "1:" + "zz" * 32):
-        with pytest.raises(ValueError, match="POSITION:HASH|hexadecimal"):
+        with pytest.raises(ValueError, match="POSITION:HASH"):
             witnesses_in(wrong)
 
 

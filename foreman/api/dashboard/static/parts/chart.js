@@ -119,7 +119,7 @@ export class Chart extends Component {
     return {
       width: place.clientWidth || 300,
       height: HEIGHT,
-      padding: [8, 6, 0, 0],
+      padding: [8, 18, 0, 0],
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, y: false, points: { size: 6 } },
       scales: { x: { range: (_, min, max) => [min, max + bucket] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
