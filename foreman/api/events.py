@@ -50,10 +50,10 @@ async def events(request: Request) -> HTTPResponse | None:
 async def _page(desk: Desk, query: EventsQuery) -> HTTPResponse:
     wanted = await _wanted(desk, query)
     head, _ = await log.head(desk.read)
-    if query.after is None:
+    if query.after is None and wanted.stream in {None, DAEMON}:
         after, _ = await archived_until(desk, wanted.stream)
-    else:
-        after = query.after
+    else:  # of one job past the border there would be nothing, as if nothing had happened
+        after = query.after or 0
         await must_be_kept(desk, wanted.stream, after)
     if after > head:
         raise RequestInvalid(f"'after': the log ends at {head}, so {after} is a position in another log")

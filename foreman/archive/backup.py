@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from foreman.archive.output import in_place, written
+from foreman.archive.output import PARTIAL, in_place, removed, written
 from foreman.clock import Micros
 from foreman.errors import CopyFailed
 from foreman.events.archives import Archive, file_digest
@@ -43,15 +43,18 @@ def dated(folder: Path, now: Micros) -> Path:
     return folder / datetime.fromtimestamp(now // 1_000_000, UTC).strftime("foreman-%Y%m%dT%H%M%SZ.db")
 
 
-def rotate(folder: Path, keep: int) -> list[Path]:
-    """Remove all but the newest backups of a folder; those that went. Archives stay: the others need them."""
-    old = sorted(folder.glob(PATTERN), reverse=True)[keep:]
+def rotate(folder: Path, keep: int, made: Path) -> list[Path]:
+    """Remove all but the newest backups of a folder, and what killed runs have left; the paths of all that went.
+
+    The one just made stays, whatever the clock called it, and so do archives: the others need them.
+    """
+    old = sorted((path for path in folder.glob(PATTERN) if path != made), reverse=True)[keep - 1 :]
     try:
         for path in old:
             path.unlink()
+        return old + [path for path in folder.glob(PATTERN + PARTIAL) if removed(path)]
     except OSError as error:
         raise CopyFailed(f"cannot remove an old backup in {folder}: {error}") from error
-    return old
 
 
 def backup(source: Path, target: Path, judge: Callable[[Path], None], told: Callable[[int, int], None]) -> Backup:
@@ -59,6 +62,8 @@ def backup(source: Path, target: Path, judge: Callable[[Path], None], told: Call
 
     `told` hears how many pages are done and how many there are. Raises CopyFailed, DatabaseUnusable, ArchiveUnusable.
     """
+    if target.is_symlink():
+        target = target.resolve()  # archives have to be beside the file itself
     _refuse(source, target)
     with in_place(target) as partial:
         with still(source) as file:
@@ -79,12 +84,17 @@ def backup(source: Path, target: Path, judge: Callable[[Path], None], told: Call
 
 
 def _copy_archives(archives: Iterable[Archive], file: Still, target: Path) -> int:
-    """Put the archives beside the copy as they are beside the database; those that are there already are the same."""
+    """Put the archives beside the copy as they are beside the database; those that are there already stay."""
     copied = 0
     for archive in archives:
         to = archive.path(target)
         archive.check(file.path)
-        if Path(archive.file).is_absolute() or (to.is_file() and file_digest(to) == (archive.sha256, archive.bytes)):
+        if Path(archive.file).is_absolute():
+            continue
+        if to.exists():
+            if file_digest(to) != (archive.sha256, archive.bytes):
+                # Other bytes for the same events, by another version of foreman or zlib; or damaged.
+                raise CopyFailed(f"{to} is another file than the archive, and older backups there may need it")
             continue
         to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with archive.path(file.path).open("rb") as read, written(to) as out:
@@ -103,8 +113,16 @@ def _refuse(source: Path, target: Path) -> None:
         return
     if source.exists() and target.samefile(source):
         raise CopyFailed(f"{target} is the database itself")
-    if not target.is_file():
-        raise CopyFailed(f"{target} is no file")
-    with target.open("rb") as file:
-        if file.read(len(SQLITE)) != SQLITE:
-            raise CopyFailed(f"{target} is there already, and is no older backup")
+    if not is_database(target):
+        raise CopyFailed(f"{target} is there already, and is no older backup")
+
+
+def is_database(path: Path) -> bool:
+    """Whether there is such a file, and SQLite's. Raises CopyFailed."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(len(SQLITE)) == SQLITE
+    except OSError as error:
+        raise CopyFailed(f"cannot read {path}: {error.strerror}") from error

@@ -5,8 +5,11 @@ Killed at any moment, each event is in the table, or in an archive that the tabl
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import Final
 from foreman.archive.export import as_lines
 from foreman.archive.output import lines_to, sync_folder
 from foreman.clock import Micros, rfc3339
-from foreman.errors import CopyFailed, ForemanError
+from foreman.errors import CopyFailed, ExportInvalid, ForemanError, LogCorrupt
 from foreman.events import archives, log
 from foreman.events.archives import Archive, file_digest
 from foreman.events.codec import GENESIS
@@ -64,7 +67,10 @@ def plan(file: Still, before: Micros) -> Plan:
     until = max(after, bound - 1)
     last_hash = previous_hash
     if until > after:
-        last_hash = next(file.rows(SELECT, (until - 1, until)))[-1]
+        last = next(file.rows(SELECT, (until - 1, until)), None)
+        if last is None:
+            raise LogCorrupt(f"the log has no event at position {until}")
+        last_hash = last[-1]
     ((size,),) = file.rows(SELECT_SIZE, (until,))
     header = Header(after=after, previous_hash=previous_hash, until=until, hash=last_hash)
     return Plan(header=header, size_bytes=size, because=because)
@@ -91,7 +97,7 @@ async def compact(database: Database, planned: Plan, folder: Path, told: Callabl
     """
     archive = None
     if planned.count:
-        archive = _written(database.path, planned, folder, told)
+        archive = await _written(database.path, planned, folder, told)
         await _moved(database, archive)
     # Also what a run that was killed has left.
     free = await database.give_back_space()
@@ -100,26 +106,28 @@ async def compact(database: Database, planned: Plan, folder: Path, told: Callabl
     return archive
 
 
-def _written(database: Path, planned: Plan, folder: Path, told: Callable[[int], None]) -> Archive:
+async def _written(database: Path, planned: Plan, folder: Path, told: Callable[[int], None]) -> Archive:
     header, path = planned.header, folder / planned.name
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise CopyFailed(f"cannot write to {folder}: {error.strerror}") from error
+    _make(folder, database)
     # One that is whole stays as it is: a run that was killed has written it, or a copy of this database refers to it.
-    if not (path.exists() and _is_whole(path, header)):
+    if not (path.exists() and await _is_whole(path, header)):
         with still(database) as file, lines_to(path) as out:
             events = map(StoredEvent._make, file.rows(SELECT, (header.after, header.until)))
             lines = as_lines(header, events)
             while batch := list(islice(lines, snapshots.PAGE)):
                 out.writelines(batch)
                 told(len(batch))
+                await asyncio.sleep(0)  # a cancellation, as by Ctrl-C, gets in here
         try:
-            _read_back(path, header)
+            await _read_back(path, header)
         except ForemanError:
             path.unlink()
             raise
+    _give(path, database)
+    return _on_record(path, header, database)
+
+
+def _on_record(path: Path, header: Header, database: Path) -> Archive:
     sha256, size = file_digest(path)
     home = database.resolve().parent
     resolved = path.resolve()
@@ -135,24 +143,46 @@ def _written(database: Path, planned: Plan, folder: Path, told: Callable[[int], 
     )
 
 
-def _is_whole(path: Path, header: Header) -> bool:
+def _make(folder: Path, database: Path) -> None:
     try:
-        _read_back(path, header)
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True)
+            _give(folder, database)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise CopyFailed(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def _give(path: Path, database: Path) -> None:
+    """To the database's owner, who has to read it; as SQLite does with its files if root runs this."""
+    if os.geteuid() == 0:
+        owner = database.stat()
+        with suppress(OSError):
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+
+async def _is_whole(path: Path, header: Header) -> bool:
+    try:
+        await _read_back(path, header)
     except ForemanError:
         return False
     return True
 
 
-def _read_back(path: Path, header: Header) -> None:
+async def _read_back(path: Path, header: Header) -> None:
     """Raises ExportInvalid unless the file holds just these events, and each of them fits its hash."""
-    with gzip.open(path) as packed:
-        lines = CheckedLines(packed, str(path))
-        if replace(lines.header, foreman_version=header.foreman_version) != header:
-            raise lines.wrong("this is another part of the log, or another log")
-        for _ in lines.events():
-            pass
-        for _ in lines.rest():
-            raise lines.wrong("this is no event")
+    try:
+        with gzip.open(path) as packed:
+            lines = CheckedLines(packed, str(path))
+            if replace(lines.header, foreman_version=header.foreman_version) != header:
+                raise lines.wrong("this is another part of the log, or another log")
+            for event in lines.events():
+                if event.position % snapshots.PAGE == 0:
+                    await asyncio.sleep(0)
+            for _ in lines.rest():
+                raise lines.wrong("this is no event")
+    except OSError as error:
+        raise ExportInvalid(f"cannot read {path}: {error.strerror}") from error
 
 
 async def _moved(database: Database, archive: Archive) -> None:

@@ -22,6 +22,7 @@ STDIN: Final = Path("-")
 GZIP: Final = b"\x1f\x8b"
 #: No line is longer: SQLite holds nothing over a billion bytes, and base64 makes four of three.
 LONGEST_LINE: Final = 1_400_000_000
+_KINDS: Final = (str, str, str, int, str, str, bytes)
 
 
 @contextmanager
@@ -57,9 +58,11 @@ def _artifacts(lines: CheckedLines) -> Iterator[Row]:
             given = members["artifact"]
             data = base64.b64decode(given["bytes"], validate=True)
             artifact = StoredArtifact(**{**given, "bytes": data})
+            if any(type(value) is not kind for value, kind in zip(artifact, _KINDS, strict=True)) or artifact.size < 0:
+                raise TypeError
             plain = zlib.decompressobj().decompress(data, artifact.size + 1) if artifact.encoding else data
             sound = (len(plain), hashlib.sha256(plain).hexdigest()) == (artifact.size, artifact.sha256)
-        except (KeyError, TypeError, ValueError, zlib.error):
+        except (KeyError, TypeError, ValueError, OverflowError, zlib.error):
             raise lines.wrong("this is neither an event nor an artifact, nor the end") from None
         if not sound:
             raise lines.wrong(f"the artifact {artifact.name} of job {artifact.job_id} was changed")

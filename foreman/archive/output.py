@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all. Knows nothing of what is in them."""
+"""Files that are there whole or not at all, and that one at a time writes. Knows nothing of what is in them."""
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import os
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from foreman.errors import CopyFailed
 
 #: More costs twice the time for some percent.
 LEVEL: Final = 6
+#: Added to the name of what is not whole yet.
+PARTIAL: Final = ".partial"
 
 
 @contextmanager
@@ -21,15 +24,44 @@ def in_place(path: Path) -> Iterator[Path]:
 
     What was written there must be durable by then. Raises CopyFailed.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     try:
-        yield partial
-        partial.replace(path)
-        sync_folder(path.parent)
+        with _alone(partial):
+            try:
+                yield partial
+                partial.replace(path)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+            sync_folder(path.parent)
+    except BlockingIOError as error:
+        raise CopyFailed(f"cannot write {path}: somebody else is writing it") from error
     except OSError as error:
         raise CopyFailed(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def removed(partial: Path) -> bool:
+    """Remove what a killed run has left; not if somebody is writing it. Raises OSError."""
+    try:
+        with _alone(partial):
+            partial.unlink()
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _alone(partial: Path) -> Iterator[None]:
+    """Keep the file for oneself; one that a killed run has left is free. Raises BlockingIOError, OSError."""
+    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Between the two, whoever had it may have given it its name.
+        if not (partial.exists() and os.path.samestat(os.fstat(descriptor), partial.stat())):
+            raise BlockingIOError
+        yield
     finally:
-        partial.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 @contextmanager

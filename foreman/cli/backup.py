@@ -36,7 +36,7 @@ def backup_(*, target: Path, database: Path, keep: int | None, as_json: bool) ->
     path = dated(folder, began) if folder is not None else target
     with progress("copying") as bar:
         made = backup(database, path, lambda copy: _audit(copy, database, bar), bar.reach)
-    gone = rotate(folder, keep) if folder is not None and keep is not None else []
+    gone = rotate(folder, keep, path) if folder is not None and keep is not None else []
     _say(made, seconds_between(began, clock.now()), gone, as_json)
 
 

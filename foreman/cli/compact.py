@@ -13,7 +13,6 @@ from foreman.archive.compact import Plan, compact, plan
 from foreman.cli.files import Moment, database_option, progress
 from foreman.clock import Micros, rfc3339
 from foreman.commands.schema import MIGRATIONS
-from foreman.errors import DatabaseUnusable
 from foreman.events.archives import Archive
 from foreman.storage.database import Database
 from foreman.storage.still import still
@@ -38,13 +37,10 @@ def compact_(*, database: Path, before: Micros, folder: Path | None, dry_run: bo
 
     Example: foreman compact --before 30d
     """
-    into = folder or database.with_name(f"{database.name}.archive")
-    if dry_run:
-        with still(database) as file:
-            planned, archive = plan(file, before), None
-    else:
-        if not database.is_file():  # to open it would make it
-            raise DatabaseUnusable(f"cannot open {database}: there is no such file")
+    with still(database) as file:  # also before the rest: to open what is no foreman's would make it one
+        planned, archive = plan(file, before), None
+        into = folder or file.path.with_name(f"{file.path.name}.archive")
+    if not dry_run:
         planned, archive = asyncio.run(_compact(database, before, into))
     if as_json:
         click.echo(orjson.dumps(_facts(planned, archive, into)))

@@ -10,6 +10,7 @@ from typing import IO, Final
 import click
 import orjson
 
+from foreman.archive.backup import is_database
 from foreman.archive.export import Export, Exported, Wanted
 from foreman.archive.importing import import_log, opened
 from foreman.archive.output import lines_to
@@ -66,6 +67,8 @@ def export(
 
 
 def _to_file(made: Export, output: Path) -> Exported:
+    if is_database(output):
+        raise CopyFailed(f"{output} is a database, and no export is written over one: `foreman backup` copies it")
     with progress("exporting", made.count) as bar, lines_to(output) as out:
         return made.write(out, bar.add)
 

@@ -77,7 +77,7 @@ class Exporter(Collector):
 
     def _stand(self, head: int, totals: Mapping[str, int]) -> Series:
         """How things stand."""
-        series, path = Series(), self._database.path
+        series, path = Series(), self._database.path.resolve()
         ledger, health = self._ledger, self._inventory.health
         series.add(table.OLDEST, by=_timestamp(_oldest(ledger)))
         series.add(table.TARGET_UP, by=health.up is True)

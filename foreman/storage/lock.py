@@ -31,12 +31,14 @@ def _lock(descriptor: int) -> None:
 class FileLock:
     """A lock on `<database>.lock`, which names its holder for whoever comes second.
 
-    It is a file of its own: closing any descriptor of the database itself would drop SQLite's own POSIX locks.
+    It is a file of its own: closing any descriptor of the database itself would drop SQLite's own POSIX locks. Whoever
+    comes by a link meets the same one.
     """
 
     def __init__(self, database: Path) -> None:
         self.database = database
-        self.path = database.with_name(database.name + ".lock")
+        file = Path(os.path.realpath(database))
+        self.path = file.with_name(file.name + ".lock")
         self._descriptor: int | None = None
 
     def acquire(self) -> None:

@@ -47,9 +47,7 @@ def still(path: Path) -> Iterator[Still]:
 
     Raises DatabaseUnusable if there is no such file, it is no database, or a daemon was started on it meanwhile.
     """
-    if not path.is_file():
-        reason = "it is a folder" if path.is_dir() else "there is no such file"
-        raise DatabaseUnusable(f"cannot open {path}: {reason}")
+    path = _found(path)
     # Read plainly, a file in WAL mode needs two more beside it, which SQLite makes and leaves there; a folder that
     # may not be written to cannot have them. With no writer and nothing in the WAL the file is all there is.
     alone = not _is_in_use(path) and not _size(_wal(path))
@@ -64,6 +62,17 @@ def still(path: Path) -> Iterator[Still]:
         raise DatabaseUnusable(f"reading from {path} failed: {error}") from error
     if alone and (_is_in_use(path) or _size(_wal(path)) or _stamp(path) != before):
         raise DatabaseUnusable(f"a foreman was started on {path} while it was read: try again")
+
+
+def _found(path: Path) -> Path:
+    """The file itself: its lock and its WAL are beside it, and not beside a link to it."""
+    try:
+        reason = None if path.is_file() else "it is a folder" if path.is_dir() else "there is no such file"
+    except OSError as error:
+        reason = error.strerror
+    if reason is not None:
+        raise DatabaseUnusable(f"cannot open {path}: {reason}")
+    return path.resolve()
 
 
 def _is_in_use(path: Path) -> bool:

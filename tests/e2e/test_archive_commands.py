@@ -169,6 +169,7 @@ async def test_backups_in_a_folder_are_rotated_and_archives_go_along(tmp_path):
     [
         (("backup", "OTHER"), 1, "is no older backup"),
         (("backup", "DB"), 1, "is the database itself"),
+        (("export", "-o", "DB"), 1, "is a database, and no export is written over one"),
         (("backup", "missing/copy.db"), 1, "missing"),
         (("backup", "copy.db", "--keep", "3"), 2, "--keep goes with a folder"),
         (("backup", "copy.db", "--db", "missing.db"), 1, "there is no such file"),
@@ -197,3 +198,25 @@ async def test_what_cannot_be_done_is_said_in_a_line(tmp_path, arguments, status
     assert (tmp_path / "other.txt").read_text() == "something else\n"
     assert not list(tmp_path.glob("*.partial"))
     assert not (tmp_path / "copy.db").exists()
+    assert len(positions(path)) > 0
+
+
+async def test_compacting_leaves_a_database_alone_that_is_not_foremans(tmp_path):
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE mine (number)")
+    before = path.read_bytes()
+    status, _, said = await run("compact", "--db", path, "--before", "1d")
+    assert (status, "Traceback" in said) == (1, False), said
+    assert path.read_bytes() == before
+
+
+async def test_compacting_by_a_link_puts_archives_beside_the_file_itself(tmp_path):
+    path, link = await lived(tmp_path), tmp_path / "links" / "foreman.db"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    status, _, said = await run("compact", "--db", link, "--before", "1d")
+    assert status == 0, said
+    assert [found.name for found in link.parent.iterdir()] == ["foreman.db"]
+    with still(path) as file:
+        assert [Path(archive.file).parent for archive in History(file).archives()] == [Path("foreman.db.archive")]

@@ -68,6 +68,8 @@ async def test_a_job_that_is_kept_has_its_whole_history_and_an_archived_one_says
         assert (await get(foreman, "/events", job=kept, after=0))[1]["events"] == history["events"]
         assert (await get(foreman, f"/jobs/{old}/events"))[1]["code"] == "events_archived"
         assert (await get(foreman, "/events", job=old, after=0))[1]["code"] == "events_archived"
+        assert (await get(foreman, "/events", job=old))[1]["code"] == "events_archived"
+        assert (await get(foreman, "/events", job=kept))[1]["events"] == history["events"]
         # It is not forgotten: the row stays, and says what it said before.
         assert (await get(foreman, f"/jobs/{old}"))[1]["code"] == "job_expired"
         assert [job["job_id"] for job in (await get(foreman, "/jobs"))[1]["jobs"]] == [kept, old]

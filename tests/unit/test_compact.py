@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +14,7 @@ from foreman.archive.compact import Plan, compact, plan
 from foreman.audit import Code, audit
 from foreman.commands.schema import MIGRATIONS
 from foreman.commands.types import Note
-from foreman.errors import ArchiveUnusable, CopyFailed, DatabaseLocked, ExportInvalid
+from foreman.errors import ArchiveUnusable, CopyFailed, DatabaseLocked, ExportInvalid, LogCorrupt
 from foreman.events import log
 from foreman.events.archives import Archive
 from foreman.events.history import History
@@ -182,6 +184,43 @@ async def test_a_log_that_does_not_fit_its_hashes_is_not_archived(database):
         await compacted(database, day(3))
     assert count(database) == whole
     assert list(database.with_name("archive").iterdir()) == []
+
+
+async def test_a_log_without_its_last_event_to_move_is_named(database):
+    last = planned(database, day(3)).header.until
+    execute(database, "DROP TRIGGER events_are_never_removed")
+    execute(database, f"DELETE FROM events WHERE position = {last}")
+    with pytest.raises(LogCorrupt, match=f"no event at position {last}"):
+        planned(database, day(3))
+
+
+async def test_a_name_that_is_taken_by_a_folder_is_refused_in_words(database):
+    (database.with_name("archive") / planned(database, day(3)).name).mkdir(parents=True)
+    whole = count(database)
+    with pytest.raises(CopyFailed, match="Is a directory"):
+        await compacted(database, day(3))
+    assert count(database) == whole
+
+
+async def test_archives_belong_to_the_owner_of_the_database(database):
+    if os.geteuid() == 0:  # only root can write what belongs to others
+        os.chown(database, 1, 1)
+    archive = await compacted(database, day(3))
+    assert archive is not None
+    path, owner = archive.path(database), database.stat().st_uid
+    assert (path.stat().st_uid, path.parent.stat().st_uid) == (owner, owner)
+
+
+async def test_a_run_that_is_interrupted_stops_where_it_is(tmp_path, database):
+    whole, made = count(database), planned(database, day(3))
+    file = Database(database, MIGRATIONS)
+    await file.open()
+    task = asyncio.create_task(compact(file, made, tmp_path / "archive", lambda _: task.cancel()))
+    await asyncio.wait({task})
+    await file.close()
+    assert task.cancelled()
+    assert count(database) == whole
+    assert list((tmp_path / "archive").iterdir()) == []
 
 
 async def test_an_archive_that_a_killed_run_left_is_taken_if_it_is_whole(database):

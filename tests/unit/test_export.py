@@ -191,3 +191,14 @@ def test_a_file_is_its_owners_alone_and_replaces_the_older(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(CopyFailed, match="missing"), lines_to(tmp_path / "missing" / "out") as out:
         out.write(b"")
+
+
+@pytest.mark.parametrize("odd", [{"size": 2**63 - 1}, {"size": -1}, {"name": []}, {"content_type": 5}])
+async def test_an_artifact_of_odd_members_is_refused_naming_the_line(tmp_path, database, odd):
+    lines = exported(database, artifacts=True).splitlines()
+    place = next(number for number, line in enumerate(lines) if b'"encoding":"deflate"' in line)
+    artifact = json.loads(lines[place])["artifact"]
+    lines[place] = json.dumps({"artifact": {**artifact, **odd}}).encode()
+    with pytest.raises(ExportInvalid, match=rf"line {place + 1}: this is neither"):
+        imported(b"\n".join(lines), tmp_path)
+    assert not (tmp_path / "new.db").exists()

@@ -82,3 +82,13 @@ def test_full_disk_leaves_the_holder_unnamed_but_holding(database):
 def test_lock_that_cannot_be_made_is_no_other_foremans_fault(tmp_path):
     with pytest.raises(DatabaseUnusable, match=r"cannot create .*No such file"):
         FileLock(tmp_path / "nowhere" / "foreman.db").acquire()
+
+
+def test_who_comes_by_a_link_meets_the_same_lock(tmp_path, database):
+    link = tmp_path / "link.db"
+    link.symlink_to(database)
+    lock = FileLock(database)
+    lock.acquire()
+    with pytest.raises(DatabaseLocked):
+        FileLock(link).acquire()
+    lock.release()

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from foreman.errors import DatabaseUnusable
+from foreman.events.codec import GENESIS
 from foreman.events.history import History
 from foreman.storage.still import still
+from tests.core import opened
 from tests.fakes.ollama import FakeOllama
 from tests.kit import running
 
@@ -42,3 +44,17 @@ def test_what_is_no_database_is_refused_in_words(tmp_path: Path, name: str):
     (tmp_path / "text.db").write_text("no database at all, only some words that are longer than its header")
     with pytest.raises(DatabaseUnusable, match=r"no such file|folder|not a database"), still(tmp_path / name) as file:
         list(file.rows("SELECT * FROM events"))
+
+
+async def test_a_link_to_the_file_of_a_running_daemon_shows_what_is_only_in_its_wal(tmp_path):
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "foreman.db")
+    async with opened(tmp_path) as core:
+        await core.submitted()
+        with still(link) as file, still(tmp_path / "foreman.db") as same:
+            assert History(file).head() == History(same).head() != (0, GENESIS)
+
+
+def test_a_path_that_cannot_be_looked_at_is_refused_in_words(tmp_path: Path):
+    with pytest.raises(DatabaseUnusable, match="File name too long"), still(tmp_path / ("x" * 300)):
+        pass
