@@ -7,26 +7,23 @@ are unfinished at the same time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from foreman.clock import Micros
-from foreman.commands.beside import Beside, Owner, contents_of, found, put_outcomes
+from foreman.commands.beside import Beside, Owner, contents_of, put_outcomes
+from foreman.commands.refolding import Batch, Chunk
 from foreman.commands.schema import MIGRATIONS
-from foreman.errors import ForemanError, LogCorrupt, UnknownEvent
+from foreman.commands.sharing import Sharing
+from foreman.errors import LogCorrupt
 from foreman.events import log
-from foreman.events.codec import CODEC, GENESIS, chain_hash
-from foreman.events.daemon import DAEMON_EVENTS
+from foreman.events.codec import GENESIS, chain_hash
 from foreman.events.history import StoredEvent
-from foreman.events.types import DAEMON, JobDone, JobExpired, JobQueued, Position, Recorded
+from foreman.events.types import JobExpired, Position
+from foreman.processes import no_collector
 from foreman.projections import contents, deliveries, jobs, keys, snapshots
-from foreman.projections.job import Job, fold
-from foreman.projections.statistics import Statistics
-from foreman.projections.tally import NO_JOB, Tally, facts_of
-from foreman.projections.timeline import Timeline
 from foreman.storage.fresh import Fresh, fresh
 from foreman.storage.reading import Row
 
@@ -34,7 +31,7 @@ __all__ = ["Beside", "Rebuilt", "contents_of", "rebuild"]
 
 START: Final = Position(0)
 #: Events between two writes, and between two calls of `told`.
-CHUNK: Final = 5_000
+CHUNK: Final = 1_000
 #: Artifacts of a chunk; each may have megabytes.
 FEW: Final = 16
 #: So many of the contents that were left out are named.
@@ -70,135 +67,92 @@ def rebuild(
     contents: Iterable[Row] = (),
     beside: Beside | None = None,
     told: Callable[[int], None] | None = None,
+    sharing: Sharing | None = None,
 ) -> Rebuilt:
     """Make a new database at `path` from a whole log, given in order from its first event on.
 
     `contents` are rows of artifacts (job_id, name, content_type, size, sha256, encoding, bytes), those of a job
     together; one whose bytes are not what its event says is left out and counted. `beside` says how deliveries went.
     One of which nobody knows is `dead`: it is not sent again unless somebody asks for it. `told` is called with the
-    position reached, now and then.
+    position reached, now and then. `sharing` says what a second process does; it takes its part of a long log.
 
     Nothing is there under the name before all of it is. Raises LogCorrupt or UnknownEvent, naming the position, if the
-    log contradicts itself; DatabaseUnusable if there is a file already; StorageFull.
+    log contradicts itself; DatabaseUnusable if there is a file already, or the second process was ended by somebody;
+    StorageFull.
     """
-    with fresh(path, MIGRATIONS) as file:
+    with fresh(path, MIGRATIONS) as file, no_collector(), sharing or Sharing() as folding:
         making = _Making(file)
-        remaining = iter(events)
-        while chunk := list(islice(remaining, CHUNK)):
-            making.take(chunk)
+        for _ in making.take(events, folding):
             if told is not None:
                 told(making.made.position)
-        making.end()
         making.take_contents(contents)
         put_outcomes(file, beside)
     return making.made
 
 
 class _Making:
-    """The tables on their way: what is known of them that is not in the file yet."""
+    """The tables on their way, and the end of the chain."""
 
     def __init__(self, file: Fresh) -> None:
         self.file = file
         self.made = Rebuilt()
-        self.statistics, self.tally, self.timeline = Statistics(), Tally(), Timeline()
-        self._daemon_version = 0
-        #: Every unfinished job, and those that have finished since the last write.
-        self._jobs: dict[str, Job] = {}
-        self._ended: set[str] = set()
-        self._told: list[Row] = []
-        self._keys: list[Row] = []
-        self._untold: list[Row] = []
-        #: Keys of jobs that have expired: they may be spent.
-        self._spent: set[str] = set()
 
-    def take(self, chunk: list[StoredEvent]) -> None:
-        """The log's next events: check them, fold them, write them."""
-        try:
-            for stored in chunk:
-                self._take(stored)
-        except (UnknownEvent, LogCorrupt) as error:
-            raise type(error)(f"event {stored.position}: {error}") from error
-        except ForemanError as error:
-            raise LogCorrupt(f"event {stored.position}: {error}") from error
-        self.file.insert(log.INSERT, chunk)
-        self._write()
+    def take(self, events: Iterable[StoredEvent], folding: Sharing) -> Iterator[None]:
+        """Write all that the log comes to; yields after each chunk.
 
-    def end(self) -> None:
-        """That was the whole log."""
-        self._write()
-        self.file.insert(jobs.UPSERT, map(jobs.row, self._jobs.values()))
-        self._jobs.clear()
-        states = (self.statistics, self.tally, self.timeline)
-        self.file.insert(snapshots.UPSERT, [snapshots.row(state) for state in states])
+        While a chunk is folded the one before it is written and the one after it is read.
+        """
+        remaining, folded = iter(events), list[StoredEvent]()
+        wrong: LogCorrupt | None = None
+        while wrong is None and (chunk := list(islice(remaining, CHUNK))):
+            wrong = self._chain(chunk)
+            if chunk:
+                self._write(folded, folding.exchange(Chunk(list(zip(*chunk, strict=True)), self._views(chunk))))
+                folded = chunk
+            yield
+        self._write(folded, folding.exchange(Chunk()))  # that was the whole log, or what can be read of it
+        if wrong is not None:
+            raise wrong
+        while not self._write([], folding.exchange(Chunk())):
+            yield
 
-    def _take(self, stored: StoredEvent) -> None:
-        position, stream, version, type_, at, data, hash_ = stored
-        made = self.made
-        if position != made.position + 1:
-            raise LogCorrupt(f"it stands where event {made.position + 1} belongs")
-        if chain_hash(made.hash, position, stream, version, type_, at, data) != hash_:
-            raise LogCorrupt("it does not fit the hash of the event before it")
-        made.position, made.hash = Position(position), hash_
-        event = CODEC.decode(type_, data)
-        recorded = Recorded(
-            position=made.position, stream=stream, version=version, at=Micros(at), hash=hash_, event=event
-        )
-        facts = NO_JOB
-        if stream != DAEMON:
-            facts = facts_of(self._fold(recorded))
-        else:
-            self._daemon_version += 1
-            if version != self._daemon_version or not isinstance(event, DAEMON_EVENTS):
-                raise LogCorrupt(f"{type_} of version {version} is not the next of the daemon's own events")
-        self.statistics.apply(recorded)
-        self.tally.apply(recorded, facts)
-        self.timeline.apply(recorded)
+    def _chain(self, chunk: list[StoredEvent]) -> LogCorrupt | None:
+        """Follow the chain. The first event that does not fit is cut off with all behind it, and what is wrong said."""
+        position, last = int(self.made.position), self.made.hash
+        wrong = None
+        for index, event in enumerate(chunk):
+            if event.position != position + 1:
+                wrong = f"it stands where event {position + 1} belongs"
+            elif (hash_ := chain_hash(last, *event[:-1])) != event.hash:
+                wrong = "it does not fit the hash of the event before it"
+            if wrong is not None:
+                del chunk[index:]
+                self.made.position, self.made.hash = Position(position), last
+                return LogCorrupt(f"event {event.position}: {wrong}")
+            position, last = position + 1, hash_
+        self.made.position, self.made.hash = Position(position), last
+        return None
 
-    def _fold(self, recorded: Recorded) -> Job:
-        job_id, event = recorded.stream, recorded.event
-        before = self._jobs.get(job_id)
-        if before is None and recorded.version > 1:
-            before = found(self.file, job_id)
-        job = self._jobs[job_id] = fold(before, recorded)
-        if isinstance(event, JobQueued):
-            self.made.jobs += 1
-            self.made.missing += 1  # its request, until somebody brings it
-            if event.idempotency is not None:
-                self._learn(event.idempotency.key, event.idempotency.ordinal, job_id, event.idempotency.fingerprint)
-        elif isinstance(event, JobDone):
-            self.made.missing += len(event.artifacts)
-        elif isinstance(event, JobExpired):
-            assert before is not None, "the table lets it follow a final state only"
-            self._expire(before)
-        if job.finished:
-            self._ended.add(job_id)
-        if deliveries.is_told(job):
-            told = deliveries.told(job)
-            self._told.append((told.position, job_id, told.version, told.state, told.receiver, told.at))
-        return job
+    def _views(self, chunk: list[StoredEvent]) -> dict[str, str]:
+        """Views of those jobs that may have been forgotten meanwhile."""
+        expired = (event.stream for event in chunk if event.type == JobExpired.type)
+        found = ((job_id, next(self.file.rows(jobs.SELECT_ONE, (job_id,)), None)) for job_id in expired)
+        return {job_id: row[0] for job_id, row in found if row is not None}
 
-    def _learn(self, key: str, ordinal: int, job_id: str, fingerprint: str) -> None:
-        if key in self._spent:
-            self._write()  # it may be forgotten, and used once more
-        self._keys.append((key, ordinal, job_id, fingerprint))
-
-    def _expire(self, job: Job) -> None:
-        self.made.missing -= 1 + len(job.artifacts)
-        if job.webhook is not None:
-            self._untold.append((job.job_id,))
-        if job.idempotency is not None:
-            self._spent.add(job.idempotency.key)
-
-    def _write(self) -> None:
-        """Write what has come up since the last time; finished jobs are forgotten with it."""
-        insert = self.file.insert
-        insert(jobs.UPSERT, [jobs.row(self._jobs.pop(job_id)) for job_id in self._ended])
-        insert(deliveries.INSERT, self._told)
-        insert(deliveries.DELETE, self._untold)
-        insert(keys.INSERT, self._keys)
-        insert(DELETE_SPENT, [(key,) for key in self._spent])
-        for written in (self._ended, self._told, self._untold, self._keys, self._spent):
-            written.clear()
+    def _write(self, chunk: list[StoredEvent], batches: list[Batch]) -> bool:
+        """Write events and what they come to; whether there is nothing after them."""
+        insert, made = self.file.insert, self.made
+        self.file.insert_many(log.INSERT, chunk)
+        for batch in batches:
+            insert(jobs.UPSERT, batch.jobs)
+            insert(deliveries.INSERT, batch.told)
+            insert(deliveries.DELETE, batch.untold)
+            insert(keys.INSERT, batch.keys)
+            insert(DELETE_SPENT, [(key,) for key in batch.spent])
+            insert(snapshots.UPSERT, batch.states)
+            made.jobs += batch.came
+            made.missing += batch.artifacts
+        return any(batch.states for batch in batches)
 
     def take_contents(self, rows: Iterable[Row]) -> None:
         """Artifacts, as far as they are what the log says."""

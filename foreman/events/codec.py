@@ -32,7 +32,10 @@ class Codec:
         """`upcasters` maps (type, schema version) to the function that makes the next version's members of it."""
         self.types = {cls.type: cls for cls in types}
         self.adapters = {cls.type: TypeAdapter(cls) for cls in types}
+        #: As `TypeAdapter.validate_json`, without what that does in Python at each call.
+        self._readers = {type_: adapter.validator.validate_json for type_, adapter in self.adapters.items()}
         self.prefixes = {cls.type: f'{{"v":{cls.schema}'.encode() for cls in types}
+        self._heads = {type_: (prefix + b",", prefix + b"}") for type_, prefix in self.prefixes.items()}
         self.upcasters = dict(upcasters or {})
 
     def encode(self, event: Event) -> str:
@@ -49,15 +52,15 @@ class Codec:
 
         Raises UnknownEvent for a type or a schema version from the future, LogCorrupt for text that is no event.
         """
-        adapter = self.adapters.get(type_)
-        if adapter is None:
+        read = self._readers.get(type_)
+        if read is None:
             raise UnknownEvent(f"the log holds an event of the unknown type {type_!r}")
         raw = text.encode()
-        prefix = self.prefixes[type_]
         try:
-            if raw.startswith(prefix) and raw[len(prefix) : len(prefix) + 1] in {b",", b"}"}:
-                return adapter.validate_json(raw)
-            return adapter.validate_python(self._upcast(type_, orjson.loads(raw)))
+            if raw.startswith(self._heads[type_]):
+                event: Event = read(raw)
+                return event
+            return self.adapters[type_].validate_python(self._upcast(type_, orjson.loads(raw)))
         except (ValueError, LookupError, TypeError) as error:  # pydantic's, orjson's, and what an upcaster may raise
             raise LogCorrupt(f"the log holds a {type_} event that cannot be read: {error}") from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, NewType
+from typing import ClassVar, NamedTuple, NewType
 
 from foreman.clock import Micros
 
@@ -223,8 +223,7 @@ JOB_EVENTS: tuple[type[Event], ...] = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class Recorded(NamedTuple):  # made in half the time that a frozen dataclass takes, once for each event of a log
     """An event with its place in the log."""
 
     #: Its place among all events, from 1 on without gaps.

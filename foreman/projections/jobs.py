@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -62,6 +63,7 @@ ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, completed = excluded.
 """
 
 _ADAPTER: Final = TypeAdapter(Job)
+_canonical: Final = lru_cache(maxsize=1_024)(canonical)
 
 SELECT_ONE: Final = "SELECT view FROM jobs WHERE job_id = ?"
 SELECT_MANY: Final = "SELECT view FROM jobs WHERE job_id IN (SELECT value FROM json_each(?))"
@@ -96,11 +98,11 @@ def row(job: Job) -> tuple[Any, ...]:
     return (
         job.job_id,
         job.order,
-        job.state.value,
-        canonical(job.model),
-        job.job_class.value,
-        job.source.value,
-        job.endpoint.value,
+        str(job.state),
+        _canonical(job.model),
+        str(job.job_class),
+        str(job.source),
+        str(job.endpoint),
         job.completed_at,
         orjson.dumps(job).decode(),
     )

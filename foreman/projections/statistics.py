@@ -5,9 +5,10 @@ What is measured per load key is kept for the most recent of them only: a caller
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import exp, sqrt
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import orjson
 from pydantic import TypeAdapter
@@ -20,6 +21,8 @@ from foreman.events.types import JobClass, JobDone, JobQueued, Position, Recorde
 NEWEST_LOAD: Final = 0.2
 #: Runs differ more from each other than loads do, so more of them count.
 NEWEST_RUN: Final = 0.05
+#: So many runs count alike.
+FEW_RUNS: Final = 20
 #: How far back arrivals count: after this time each counts for a third of what it did.
 ARRIVALS_S: Final = 1_800.0
 #: Arrivals of a shorter time than this are no rate yet.
@@ -46,6 +49,11 @@ class Measured:
         off = value - self.mean
         self.mean += weight * off
         self.variance = (1 - weight) * (self.variance + weight * off * off)
+
+    def take(self, value: float | None) -> None:
+        """Take one more run's value in, if it has one: at first all count alike, later the newest for more."""
+        if value is not None:
+            self.add(value, NEWEST_RUN if self.count >= FEW_RUNS else 1 / (self.count + 1))
 
     @property
     def spread(self) -> float:
@@ -95,14 +103,14 @@ class Figures:
     #: Interactive jobs; batch jobs come in heaps that nobody can foresee.
     arrivals: Arrivals = field(default_factory=Arrivals)
 
-    def take(self, done: JobDone) -> None:
-        """Take one finished job's figures in, as far as it has them."""
-        _take(self.run_s, done.run_s)
+    def take(self, done: JobDone, tokens_per_s: float | None, prompt_tokens_per_s: float | None) -> None:
+        """Take one finished job's figures in, as far as it has them, and the rates that follow from them."""
+        self.run_s.take(done.run_s)
         if done.job_class is not None:
-            _take(self.run_s_of.setdefault(done.job_class, Measured()), done.run_s)
-        _take(self.tokens, done.generated_tokens)
-        _take(self.tokens_per_s, _rate(done.generated_tokens, done.eval_duration))
-        _take(self.prompt_tokens_per_s, _rate(done.prompt_tokens, done.prompt_eval_duration))
+            self.run_s_of.setdefault(done.job_class, Measured()).take(done.run_s)
+        self.tokens.take(done.generated_tokens)
+        self.tokens_per_s.take(tokens_per_s)
+        self.prompt_tokens_per_s.take(prompt_tokens_per_s)
 
 
 @dataclass(slots=True)
@@ -120,18 +128,10 @@ class Statistics:
 
     def apply(self, recorded: Recorded) -> None:
         """Take one more event into account."""
-        event = recorded.event
         self.position = recorded.position
-        if isinstance(event, JobQueued):
-            if event.job_class is JobClass.INTERACTIVE:
-                self._of(event.load_key).arrivals.add(recorded.at)
-        elif isinstance(event, ModelSwapped):
-            for figures in (self.overall, self._of(event.load_key)):
-                figures.load_s.add(event.load_s, NEWEST_LOAD if figures.load_s.count else 1.0)
-        elif isinstance(event, JobDone):
-            self.overall.take(event)
-            if event.load_key is not None:
-                self._of(event.load_key).take(event)
+        rule = _RULES.get(type(recorded.event))
+        if rule is not None:
+            rule(self, recorded.event, recorded.at)
 
     @property
     def run_s(self) -> float | None:
@@ -147,7 +147,7 @@ class Statistics:
         """The state as a snapshot's text."""
         return orjson.dumps(self, option=orjson.OPT_NON_STR_KEYS).decode()
 
-    def _of(self, load_key: str) -> Figures:
+    def of(self, load_key: str) -> Figures:
         """The key's figures, from now on the newest; the oldest give way when there are too many."""
         figures = self.by_key.pop(load_key) if load_key in self.by_key else Figures()
         self.by_key[load_key] = figures
@@ -164,12 +164,31 @@ def load(text: str) -> Statistics:
     return _ADAPTER.validate_json(text)
 
 
-def _take(measured: Measured, value: float | None) -> None:
-    """Add a value, if there is one: at first all count alike, later the newest for more."""
-    if value is not None:
-        measured.add(value, max(NEWEST_RUN, 1 / (measured.count + 1)))
+def _queued(state: Statistics, event: JobQueued, at: Micros) -> None:
+    if event.job_class is JobClass.INTERACTIVE:
+        state.of(event.load_key).arrivals.add(at)
+
+
+def _swapped(state: Statistics, event: ModelSwapped, at: Micros) -> None:
+    for figures in (state.overall, state.of(event.load_key)):
+        figures.load_s.add(event.load_s, NEWEST_LOAD if figures.load_s.count else 1.0)
+
+
+def _done(state: Statistics, event: JobDone, at: Micros) -> None:
+    made = _rate(event.generated_tokens, event.eval_duration)
+    read = _rate(event.prompt_tokens, event.prompt_eval_duration)
+    state.overall.take(event, made, read)
+    if event.load_key is not None:
+        state.of(event.load_key).take(event, made, read)
 
 
 def _rate(tokens: int | None, nanoseconds: int | None) -> float | None:
     seconds = (nanoseconds or 0) / NANOSECONDS
     return tokens / seconds if tokens and seconds >= SHORTEST_PHASE_S else None
+
+
+_RULES: Final[Mapping[type[Any], Callable[[Statistics, Any, Micros], None]]] = {
+    JobQueued: _queued,
+    ModelSwapped: _swapped,
+    JobDone: _done,
+}

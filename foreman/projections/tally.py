@@ -45,12 +45,16 @@ class Facts(NamedTuple):
 
 #: Goes with events that are no job's.
 NO_JOB: Final = Facts("", "")
-_canonical: Final = lru_cache(maxsize=1_024)(canonical)
 
 
 def facts_of(job: Job | JobQueued) -> Facts:
     """The facts of a job, from its view or its first event."""
-    return Facts(_canonical(job.model), job.job_class.value)
+    return _facts(job.model, str(job.job_class))
+
+
+@lru_cache(maxsize=1_024)
+def _facts(model: str, job_class: str) -> Facts:
+    return Facts(canonical(model), job_class)
 
 
 @dataclass(slots=True)

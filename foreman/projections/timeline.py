@@ -112,10 +112,11 @@ class Timeline:
     def apply(self, recorded: Recorded) -> None:
         """Take one more event into account."""
         self.position = recorded.position
-        rule = _RULES.get(type(recorded.event))
+        event, at = recorded.event, recorded.at
+        rule = _RULES.get(type(event))
         if rule is not None:
-            rule(self.minutes.at(recorded.at), recorded.event)
-            rule(self.hours.at(recorded.at), recorded.event)
+            rule(self.minutes.at(at), event)
+            rule(self.hours.at(at), event)
 
     def until(self, now: Micros, width_s: int, count: int) -> list[Bucket]:
         """So many buckets of that width, whole minutes or hours, the last one being that of now; none is left out.

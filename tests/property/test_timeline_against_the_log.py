@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, replace
+from dataclasses import astuple
 
 import pytest
 from hypothesis import given
@@ -34,7 +34,7 @@ def timed(draw, steps=STEPS, leaping: bool = False) -> list[Recorded]:
     for item in draw(logs()):
         at = Micros(max(0, since + draw(steps) * SECOND))
         since = at if leaping else max(since, at)
-        made.append(replace(item, at=at))
+        made.append(item._replace(at=at))
     return made
 
 

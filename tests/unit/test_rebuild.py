@@ -15,7 +15,7 @@ from foreman.commands.dump import canonical_dump, digest, first_difference
 from foreman.commands.rebuild import contents_of, rebuild
 from foreman.commands.schema import MIGRATIONS
 from foreman.commands.types import CancelJob, ExpireJob, FinishJob, Note, RecordAttempt, StartLoading, StartWorking
-from foreman.errors import DatabaseLocked, DatabaseUnusable, LogCorrupt, StorageFull, UnknownEvent
+from foreman.errors import ArchiveUnusable, DatabaseLocked, DatabaseUnusable, LogCorrupt, StorageFull, UnknownEvent
 from foreman.events.codec import CODEC, chain_hash
 from foreman.events.history import History, StoredEvent
 from foreman.events.lines import CheckedLines
@@ -26,8 +26,10 @@ from foreman.projections.outbox import Attempt, Attempted, Status
 from foreman.storage.fresh import fresh
 from foreman.storage.lock import FileLock
 from foreman.storage.still import still
+from tests.archive_kit import day, lived
 from tests.core import ANSWER, DEGRADED, STREAM, SWAPPED, WEBHOOK, Core, audit, opened, submit
 from tests.rebuilding import everything, rebuilt
+from tests.unit.test_compact import compacted
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 OFFLINE = Attempt(at=7, duration=5, address="192.0.2.7:80", error="refused")
@@ -80,6 +82,25 @@ async def test_rebuilt_database_goes_on_as_the_original_would(tmp_path):
         assert [item.hash for item in await audit(old)] == [item.hash for item in await audit(new)]
         assert new.ledger.tally == old.ledger.tally
         assert new.ledger.timeline == old.ledger.timeline
+
+
+async def test_database_with_archives_gives_what_it_was_before_it_was_compacted(tmp_path):
+    path = await lived(tmp_path)
+    before, last = everything(path), dumped(path)
+    assert await compacted(path, day(6)) is not None
+    assert len(everything(path)["events"]) < len(before["events"])
+    rebuilt(path, tmp_path / "new.db")
+    assert everything(tmp_path / "new.db") == before
+    assert dumped(tmp_path / "new.db") == last
+
+
+async def test_archive_that_is_missing_is_said_and_leaves_nothing(tmp_path):
+    path = await lived(tmp_path)
+    await compacted(path, day(6))
+    next((tmp_path / "archive").iterdir()).unlink()
+    with pytest.raises(ArchiveUnusable, match="cannot be read"):
+        rebuilt(path, tmp_path / "new.db")
+    assert [found.name for found in tmp_path.glob("new.db*")] == ["new.db.lock"]
 
 
 async def test_the_log_alone_tells_nobody_once_more(tmp_path):

@@ -59,5 +59,5 @@ def test_start_makes_of_the_views_what_the_events_made(events):
     assert list(restored.queue) == list(folded.queue)
     assert restored.running.keys() == folded.running.keys()
     for work in (folded, restored):
-        work.apply(replace(recorded(CANCELLED)[0], position=9, version=9))
+        work.apply(recorded(CANCELLED)[0]._replace(position=9, version=9))
         assert not work.has("J")

@@ -1,0 +1,118 @@
+"""A second process of this program, for long work that two cores can share. Knows nothing of the work.
+
+It is spawned: a fork would take the parent's connections and threads with it. Ctrl-C reaches both processes of a
+terminal; here only the parent hears it, and ends this one.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Final, Self
+
+from foreman.errors import DatabaseUnusable, ForemanError
+
+#: How long it is given to end by itself once it is told to.
+PATIENCE_S: Final = 5.0
+
+
+class SecondProcess:
+    """Answers messages as `begin` has said. It ends with the block, whatever ends that."""
+
+    def __init__(self, name: str) -> None:
+        context = get_context("spawn")
+        self._name = name
+        self._here, self._there = context.Pipe()
+        # What it is to work on comes by the pipe: while arguments are written, nobody would see that it has died.
+        self._process = context.Process(target=_run, args=(self._there,), name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        with _deaf_to_interrupts():
+            self._process.start()
+        self._there.close()  # so that its end shows
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._here.close()
+        self._process.terminate()
+        self._process.join(PATIENCE_S)
+
+    def begin(self, answer: Callable[[Any], Any], message: Any) -> None:
+        """Say how messages are answered, and ask the first one.
+
+        Raises DatabaseUnusable if the process was ended by somebody.
+        """
+        try:
+            self._here.send(answer)
+            self._here.send(message)
+        except OSError:
+            raise self._ended() from None
+
+    def exchange(self, message: Any) -> Any:
+        """Ask the next question, and take the answer to the one before, so that the process never waits for long.
+
+        Raises what the answering raised, if that is one of foreman's errors, and what `begin` raises.
+        """
+        following = pickle.dumps(message)
+        try:
+            answer = self._here.recv_bytes()
+        except (EOFError, OSError):
+            raise self._ended() from None
+        with suppress(OSError):  # it has ended: its answer may say why, or the next one will be missed
+            self._here.send_bytes(following)
+        # It comes from this very program.
+        answered = pickle.loads(answer)  # noqa: S301
+        if isinstance(answered, ForemanError):
+            raise answered
+        return answered
+
+    def _ended(self) -> DatabaseUnusable:
+        return DatabaseUnusable(f"the second process of this command ({self._name}) was ended before it was done")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """Without the search for cycles, which looks at everything again and again: for work that makes none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """What is started in the block never hears Ctrl-C, not even while Python starts up."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _run(pipe: Connection) -> None:
+    """The process's own work."""
+    gc.disable()
+    with suppress(EOFError, OSError):  # nobody asks any more
+        answer: Callable[[Any], Any] = pipe.recv()
+        try:
+            while True:
+                pipe.send(answer(pipe.recv()))
+        except ForemanError as error:
+            pipe.send(error)
