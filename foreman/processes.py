@@ -34,7 +34,7 @@ class SecondProcess:
         self._process = context.Process(target=_run, args=(self._there,), name=name, daemon=True)
 
     def __enter__(self) -> Self:
-        with _deaf_to_interrupts():
+        with deaf_to_interrupts():
             self._process.start()
         self._there.close()  # so that its end shows
         return self
@@ -97,7 +97,7 @@ def no_collector() -> Iterator[None]:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def deaf_to_interrupts() -> Iterator[None]:
     """What is started in the block never hears Ctrl-C, not even while Python starts up."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

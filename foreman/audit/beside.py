@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from foreman.audit.passes import Part, Seen, Told, look
 from foreman.errors import DatabaseUnusable, ForemanError
+from foreman.processes import deaf_to_interrupts
 
 #: How long it is given to end by itself once it is told to.
 PATIENCE_S: Final = 5.0
@@ -31,7 +32,8 @@ class Beside:
         self._seen: Seen | None = None
 
     def __enter__(self) -> Self:
-        self._process.start()
+        with deaf_to_interrupts():
+            self._process.start()
         self._there.close()  # so that its end shows
         return self
 
