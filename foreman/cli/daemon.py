@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 import click
 import orjson
 
+from foreman.cli import words
 from foreman.client import Client, NoAnswer, Retry, UnexpectedAnswer, Unreachable
-from foreman.errors import ForemanError, Unauthorized
+from foreman.errors import ConfigError, ForemanError, JobNotFound, Unauthorized
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 #: What was asked for did not come about.
@@ -37,8 +40,19 @@ def asks_daemon(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--url", envvar="FOREMAN_URL", default=DEFAULT_URL, show_default=True, help="Where foreman is.")
     @functools.wraps(command)
     def asking(*args: Any, **kwargs: Any) -> Any:
-        with ending(as_json=bool(kwargs.get("as_json"))):
-            return command(*args, **kwargs)
+        as_json = bool(kwargs.get("as_json"))
+        with ending(as_json=as_json):
+            try:
+                return command(*args, **kwargs)
+            except ConfigError as error:  # a URL or a token that cannot be one
+                _end(error, NOT_TRIED, as_json=as_json)
+            except ForemanError:
+                raise
+            except OSError as error:  # stdout, as a rule: its disk is full
+                if error.errno == errno.EPIPE:
+                    raise  # who reads has enough: click ends it without a word
+                click.echo(f"foreman: {words.printable(str(error))}", err=True)
+                os._exit(FAILED)  # else Python would write to it once more, and say how that failed
 
     return asking
 
@@ -71,15 +85,38 @@ def _end(error: ForemanError, status: int, *, as_json: bool) -> NoReturn:
         said = {"error": str(error), "code": error.code, "hint": error.hint or None}
         click.echo(orjson.dumps(said), err=True)
     else:
-        click.echo(f"foreman: {error}", err=True)
+        click.echo(f"foreman: {words.printable(str(error))}", err=True)
         if error.hint:
-            click.echo(f"  {error.hint}", err=True)
+            click.echo(f"  {words.printable(error.hint)}", err=True)
     sys.exit(status)
 
 
 def print_json(value: Any) -> None:
     """One JSON value on a line of its own, at once: whoever reads a pipe wants it now."""
     click.echo(orjson.dumps(value))
+
+
+def print_array(values: Iterable[Any]) -> None:
+    """A JSON array, each value of it on a line, written as they come: there may be more than memory has room for."""
+    before = b"["
+    for value in values:
+        click.echo(before + orjson.dumps(value), nl=False)
+        before = b",\n"
+    click.echo(b"]" if before != b"[" else b"[]")
+
+
+def job_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `JOB`, which `the_job` understands."""
+    return click.argument("job_id", metavar="[JOB]", required=False, shell_complete=complete_job)(command)
+
+
+def the_job(asked: Client, job_id: str | None) -> str:
+    """The job that was named, or else the newest. Raises JobNotFound if there is none at all."""
+    if job_id is not None:
+        return job_id
+    for job in asked.list_jobs(page=1):
+        return job.job_id
+    raise JobNotFound("there are no jobs yet")
 
 
 def complete_job(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

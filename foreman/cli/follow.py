@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import click
@@ -14,17 +15,22 @@ from rich.text import Text
 from foreman.cli import words
 from foreman.cli.daemon import (
     AT_ONCE,
+    FAILED,
     PATIENT,
     asks_daemon,
     client,
     complete_job,
     complete_model,
+    job_argument,
     json_option,
     print_json,
+    the_job,
 )
-from foreman.client import Client, Event, NewRun
+from foreman.client import Client, Event, EventsArchived, NewRun
 
 LATEST: Final = 20
+#: How far back the last events are looked for, if there are not enough in less.
+REACHES: Final = (LATEST, 1_000, 50_000)
 #: Of one event's members a line shows those that are small and differ; all are in --json.
 LEFT_OUT: Final = frozenset({
     "load_key", "request", "artifacts", "idempotency", "webhook", "stream", "max_attempts", "job_class",
@@ -35,46 +41,54 @@ JOB_WIDTH: Final = 26
 
 
 @click.command()
-@click.argument("job_id", metavar="JOB", shell_complete=complete_job)
+@job_argument
 @click.option("-f", "--follow", is_flag=True, help="Wait for what is still to come, to the answer's end.")
 @click.option("--thinking", is_flag=True, help="Show what the model thinks, too.")
 @json_option("The lines as Ollama sent them")
 @asks_daemon
-def logs(*, url: str, job_id: str, follow: bool, thinking: bool, as_json: bool) -> None:
-    """Print a job's answer; with -f live, token by token, also across restarts of foreman.
+def logs(*, url: str, job_id: str | None, follow: bool, thinking: bool, as_json: bool) -> None:
+    """Print the answer of a job, or else of the newest; with -f live, token by token, also across restarts of foreman.
 
     Example: foreman logs -f 01JD1V6X8W4Q2T5N7R9S0KACEG
     """
     with client(url, PATIENT if follow else AT_ONCE) as asked:
+        job_id = the_job(asked, job_id)
         if not follow:
             job = asked.get(job_id)
             if not job.finished:
                 words.talk().print(
                     f"the job is {job.state}; foreman logs -f {job_id} follows it", style="dim", soft_wrap=True
                 )
-                return
+                sys.exit(FAILED)
         print_answer(asked, job_id, thinking=thinking, as_json=as_json)
 
 
 def print_answer(asked: Client, job_id: str, *, thinking: bool = False, as_json: bool = False) -> None:
     """Write an answer as it comes, to its end. Raises JobFailed or JobCancelled if it has none."""
-    told, ended = words.talk(), True
+    if as_json:
+        _print_lines(asked, job_id)
+        return
+    told, last = words.talk(), "\n"
+    try:
+        for item in asked.stream(job_id):
+            if not isinstance(item, NewRun):
+                text = item.thinking + item.text if thinking else item.text
+                words.write(text)
+                last = text[-1:] or last
+            elif item.run > 1:
+                words.write("" if last == "\n" else "\n")
+                told.print(f"started anew, attempt {item.attempt}: what came before is void", style="yellow")
+                last = "\n"
+    finally:  # also of what breaks off: the next words begin a line
+        words.write("" if last == "\n" else "\n")
+
+
+def _print_lines(asked: Client, job_id: str) -> None:
     for item in asked.stream(job_id):
         if isinstance(item, NewRun):
-            if as_json:
-                print_json({"foreman": {"event": "run", "run": item.run, "attempt": item.attempt}})
-            elif item.run > 1:
-                told.print(f"\nstarted anew, attempt {item.attempt}: what came before is void", style="yellow")
-            continue
-        if as_json:
+            print_json({"foreman": {"event": "run", "run": item.run, "attempt": item.attempt}})
+        else:
             click.echo(item.line)
-            continue
-        text = words.printable(item.thinking + item.text if thinking else item.text)
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        ended = text.endswith("\n") if text else ended
-    if not as_json and not ended:
-        click.echo()
 
 
 @click.command()
@@ -88,14 +102,37 @@ def print_answer(asked: Client, job_id: str, *, thinking: bool = False, as_json:
 def events(*, url: str, follow: bool, after: int | None, as_json: bool, types: tuple[str, ...], **only: Any) -> None:
     """Print what has happened: the last events, or all after a position. With -f also what happens from now on.
 
+    The last events of a type or a model are looked for among the last 50,000 of all.
+
     Example: foreman events -f --type job.done --type job.failed
     """
     out = words.console()
     wanted = {"types": list(types) or None, **only}
-    with client(url) as asked:
-        start = max(0, asked.health().log_position - LATEST) if after is None else after
+    if after is None:
+        with client(url) as asked:
+            head = asked.health().log_position
+            latest = _latest(asked, head, wanted)
+        _print(latest, out, as_json=as_json)
+        if not follow:
+            return
+        after = max(head, latest[-1].position if latest else 0)
     with client(url, PATIENT if follow else AT_ONCE) as asked:
-        _print(asked.events(after=start, follow=follow, **wanted), out, as_json=as_json)
+        _print(asked.events(after=after, follow=follow, **wanted), out, as_json=as_json)
+
+
+def _latest(asked: Client, head: int, wanted: dict[str, Any]) -> Sequence[Event]:
+    """The last events that fit: of one job all that is kept, else those in growing parts of the log's end."""
+    if wanted["job"]:
+        return deque(asked.events(follow=False, **wanted), LATEST)
+    found: deque[Event] = deque()
+    for back in REACHES:
+        try:
+            found = deque(asked.events(after=max(0, head - back), follow=False, **wanted), LATEST)
+        except EventsArchived:  # less than that is left
+            return deque(asked.events(follow=False, **wanted), LATEST)
+        if len(found) == LATEST or back >= head:
+            break
+    return found
 
 
 def _print(found: Iterable[Event], out: Console, *, as_json: bool) -> None:

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, Final, get_args
+from typing import Any, Final, NoReturn, get_args
 
 import click
-from rich.console import Group
-from rich.live import Live
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from foreman.cli import words
 from foreman.cli.daemon import (
     FAILED,
-    PATIENT,
     asks_daemon,
     client,
     complete_job,
     complete_model,
     json_option,
+    print_array,
     print_json,
 )
-from foreman.client import Client, Event, Job, JobState
+from foreman.cli.live import show_live
+from foreman.client import Client, Job, JobState
 from foreman.errors import ForemanError, JobNotFound
 
 STATES: Final = get_args(JobState)
 LINES: Final = 20
+#: Jobs whose columns are made to fit each other.
+PART: Final = 1_000
 #: What a list has of figures, and how wide a terminal must be for each.
 FIGURES: Final = {"age": 0, "waited": 90, "ran": 90, "tokens": 100}
 
@@ -40,7 +42,7 @@ FIGURES: Final = {"age": 0, "waited": 90, "ran": 90, "tokens": 100}
 @click.option("--source", type=click.Choice(["sync", "async"]), help="Only blocking calls, or only submitted jobs.")
 @click.option("--limit", type=click.IntRange(1), default=LINES, show_default=True, help="How many, the newest first.")
 @click.option("--all", "everything", is_flag=True, help="All of them, however many.")
-@click.option("--watch", is_flag=True, help="Show them anew whenever something happens, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Show them anew each second, until Ctrl-C.")
 @json_option("One JSON array")
 @asks_daemon
 def jobs(*, url: str, limit: int, everything: bool, watch: bool, as_json: bool, **wanted: Any) -> None:
@@ -52,46 +54,48 @@ def jobs(*, url: str, limit: int, everything: bool, watch: bool, as_json: bool, 
         raise click.UsageError("--watch is for people; for scripts there is foreman events -f --json")
     wanted["state"] = wanted.pop("states") or None
     most = None if everything else limit
-    if watch:
-        with client(url, PATIENT) as asked:
-            _watch(asked, wanted, limit)
-        return
     with client(url) as asked:
+        if watch:
+            _watch(asked, wanted, limit)
         found = asked.list_jobs(**wanted, page=min(limit, 1_000) if most else 500)
         if as_json:
-            print_json([job.raw for job in islice(found, most)])
+            print_array(job.raw for job in islice(found, most))
             return
-        shown = list(islice(found, most))
-    out = words.console()
-    out.print(listing(shown, out.width))
-    if most and len(shown) == most and sys.stdout.isatty():
+        count = _print(islice(found, most), words.console())
+    if count == most and sys.stdout.isatty():
         words.talk().print(f"[dim]the newest {most}; --all for all of them[/dim]")
 
 
-def _watch(asked: Client, wanted: dict[str, Any], limit: int) -> None:
-    """Draw the list, and again after each event. The feed says when; what comes while one draws costs one drawing."""
+def _print(found: Iterator[Job], out: Console) -> int:
+    """Print the jobs as a table, a part at a time: there may be more than memory has room for. How many there were."""
+    count = 0
+    for part in iter(lambda: list(islice(found, PART)), []):
+        out.print(listing(part, out.width, header=not count))
+        count += len(part)
+    if not count:
+        out.print(listing((), out.width))
+    return count
+
+
+def _watch(asked: Client, wanted: dict[str, Any], limit: int) -> NoReturn:
+    """The list as it changes, with as many jobs as there is room for."""
     out = words.console()
-    after = asked.health().log_position
-    with Live(console=out, auto_refresh=False, transient=False) as live:
 
-        def draw() -> int:
-            room = max(1, out.height - 3)
-            shown = list(islice(asked.list_jobs(**wanted, page=limit), min(limit, room)))
-            live.update(Group(listing(shown, out.width), Text("Ctrl-C ends", style="dim")), refresh=True)
-            return max((job.log_position for job in shown), default=0)
+    def look() -> Group:
+        most = min(limit, max(1, out.height - 4))
+        shown = list(islice(asked.list_jobs(**wanted, page=min(most, 1_000)), most))
+        return Group(listing(shown, out.width), Text("Ctrl-C ends", style="dim"))
 
-        reached = draw()
-        for event in asked.events(after=after):
-            if isinstance(event, Event) and event.position > reached:
-                reached = max(event.position, draw())
+    show_live(look, out, screen=False)
 
 
-def listing(shown: Sequence[Job], width: int) -> Table | Text:
+def listing(shown: Sequence[Job], width: int, *, header: bool = True) -> Table | Text:
     """Jobs as a table. A narrow terminal does without the figures that are in `show`, too."""
     if not shown:
         return Text("no jobs", style="dim")
     figures = [name for name, least in FIGURES.items() if width >= least]
     made = words.table("job", "state", "model", *figures, "note", right=figures, flexible="note")
+    made.show_header = header
     return words.rows(made, (_line(job, figures) for job in shown))
 
 
@@ -157,7 +161,7 @@ def _each(url: str, job_ids: Sequence[str], do: Any, *, as_json: bool, say: Any)
             except ForemanError as error:
                 if len(job_ids) == 1 or not _is_about_the_job(error):
                     raise
-                words.talk().print(f"foreman: {job_id}: {error}", markup=False, soft_wrap=True)
+                words.talk().print(f"foreman: {words.plain(f'{job_id}: {error}')}", markup=False, soft_wrap=True)
                 failed = True
                 continue
             done.append(job)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -11,13 +10,13 @@ from typing import Final
 import click
 from rich.console import Console, Group, RenderableType
 from rich.filesize import decimal
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from foreman.cli import words
-from foreman.cli.daemon import AT_ONCE, asks_daemon, client, json_option, print_json
+from foreman.cli.daemon import asks_daemon, client, json_option, print_json
 from foreman.cli.jobs import listing
+from foreman.cli.live import show_live
 from foreman.client import (
     Client,
     Health,
@@ -26,12 +25,10 @@ from foreman.client import (
     ResidentModel,
     RunningJob,
     Statistics,
-    Unreachable,
 )
 
 #: Jobs named of each model.
 NAMED: Final = 3
-REFRESH_S: Final = 1.0
 #: Lines that the latest jobs need above them: their heading, and the last line.
 FRAME: Final = 4
 FEWEST: Final = 3
@@ -72,19 +69,8 @@ def top(*, url: str) -> None:
     Example: foreman top --url http://gpu-box:8080
     """
     console = words.console()
-    with client(url, AT_ONCE) as asked:
-        asked.health()  # who cannot be reached at all is told so at once, and not by a picture
-        with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
-            scene: Scene | None = None
-            while True:
-                try:
-                    scene = _look(asked, FEWEST + console.height)
-                    live.update(_picture(scene, console), refresh=True)
-                except Unreachable as error:
-                    lost = Text(f"{words.plain(str(error))}; trying again", style="red")
-                    before = [] if scene is None else [_picture(scene, console)]
-                    live.update(Group(lost, *before), refresh=True)
-                time.sleep(REFRESH_S)
+    with client(url) as asked:
+        show_live(lambda: _picture(_look(asked, FEWEST + console.height), console), console, screen=True)
 
 
 def _look(asked: Client, most: int) -> Scene:

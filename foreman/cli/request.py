@@ -41,7 +41,7 @@ def members_of(
         "class": job_class,
         "state_webhook_url": webhook,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return _present(**found)
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -64,6 +64,24 @@ def _format(form: str) -> Any:
         raise click.BadParameter(f"{form}: {error}", param_hint="--format") from error
 
 
+def completed_job(said: Mapping[str, Any], members: Mapping[str, Any]) -> dict[str, Any]:
+    """A job that is one already; what it leaves out comes from the options. Raises click.UsageError."""
+    job = {**common(members), **said}
+    images, system, messages = members.get("images"), members.get("system"), said.get("messages")
+    if not isinstance(messages, list):
+        return {**_present(images=images, system=system), **job}
+    if images is not None:
+        raise click.UsageError("--image goes with prompts; of messages each has its own images")
+    has_system = any(isinstance(message, dict) and message.get("role") == "system" for message in messages)
+    if system is not None and not has_system:
+        job["messages"] = [{"role": "system", "content": system}, *messages]
+    return job
+
+
+def _present(**members: Any) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
+
+
 def common(members: Mapping[str, Any]) -> dict[str, Any]:
     """Members that every request can have, whatever its prompt looks like."""
     return {name: value for name, value in members.items() if name not in SHAPING}
@@ -74,8 +92,7 @@ def wanted_job(prompt: str, members: Mapping[str, Any]) -> dict[str, Any]:
     rest = common(members)
     images, system = members.get("images"), members.get("system")
     if members.get("generate"):
-        extra = {"images": images, "system": system}
-        return {**rest, "prompt": prompt, **{name: value for name, value in extra.items() if value is not None}}
+        return {**rest, "prompt": prompt, **_present(images=images, system=system)}
     message: dict[str, Any] = {"role": "user", "content": prompt}
     if images is not None:
         message["images"] = images

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, add_completion_class
 
 from foreman import __version__
+from foreman.cli.completion import WordsOfBash
 from foreman.cli.daemon import INTERRUPTED, ending
 
 
@@ -56,6 +60,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Verb]]] = {
         "completion": Verb("completion:completion", "Complete verbs and names."),
     },
 }
+add_completion_class(WordsOfBash)
 VERBS: Final = {name: verb for verbs in SECTIONS.values() for name, verb in verbs.items()}
 
 
@@ -84,6 +89,7 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the verb."""
+        _mend_streams()
         try:
             with ending():
                 return super().invoke(ctx)
@@ -96,6 +102,16 @@ class Group(click.Group):
         for title, verbs in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(f"{name:<{width}}", verb.words) for name, verb in verbs.items()])
+
+
+def _mend_streams() -> None:
+    """Nobody is troubled by a stream that was closed, or by a letter that the locale of the terminal does not have."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+        elif mode == "w" and isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foreman.cli import words
-from foreman.cli.daemon import asks_daemon, client, complete_job, json_option, print_json
+from foreman.cli.daemon import asks_daemon, client, job_argument, json_option, print_json, the_job
 from foreman.client import Client, Delivery, Event, Job
 from foreman.errors import ForemanError
 
@@ -24,20 +24,23 @@ TOLD: Final = ("attempt", "evicts", "swapped", "load_s", "waited_s", "reason", "
 
 
 @click.command()
-@click.argument("job_id", metavar="JOB", shell_complete=complete_job)
+@job_argument
 @click.option("--answer", is_flag=True, help="Only the answer's text, all of it.")
 @json_option("One JSON object with the job, its events and its deliveries")
 @asks_daemon
-def show(*, url: str, job_id: str, answer: bool, as_json: bool) -> None:
+def show(*, url: str, job_id: str | None, answer: bool, as_json: bool) -> None:
     """Show one job: how it stands, why it waits, what happened to it and when, its webhooks, its answer.
+
+    Without JOB it is the newest.
 
     Example: foreman show 01JD1V6X8W4Q2T5N7R9S0KACEG
     """
     if answer and as_json:
         raise click.UsageError("--answer is text; the job's artifacts are in --json")
     with client(url) as asked:
+        job_id = the_job(asked, job_id)
         if answer:
-            click.echo(words.printable(asked.completion(job_id, timeout=0).text))
+            words.write(f"{asked.completion(job_id, timeout=0).text}\n")
             return
         job, history = asked.get(job_id), asked.job_events(job_id)
         sent = list(asked.deliveries(job_id)) if job.raw.get("webhook") else []
@@ -132,16 +135,16 @@ def _preview(asked: Client, job: Job, out: Console) -> None:
 
 
 @click.command()
-@click.argument("job_id", metavar="JOB", shell_complete=complete_job)
+@job_argument
 @json_option("One JSON object")
 @asks_daemon
-def why(*, url: str, job_id: str, as_json: bool) -> None:
-    """Say in one sentence why a job waits, or how else it stands.
+def why(*, url: str, job_id: str | None, as_json: bool) -> None:
+    """Say in one sentence why a job, or else the newest, waits, or how else it stands.
 
     Example: foreman why 01JD1V6X8W4Q2T5N7R9S0KACEG
     """
     with client(url) as asked:
-        job = asked.get(job_id)
+        job = asked.get(the_job(asked, job_id))
     if as_json:
         print_json({"job_id": job.job_id, "state": job.state, "why": sentence(job), "queue": job.raw.get("queue")})
         return

@@ -82,6 +82,8 @@ def submit(
     """
     if stream and (as_json or jsonl):
         raise click.UsageError("--stream prints one answer as text; take --wait instead")
+    if timeout is not None and (stream or not wait):
+        raise click.UsageError("--timeout goes with --wait: how long to wait for the whole answer")
     wanted = Wanted(members=members_of(**given), key=key, wait=wait, stream=stream, timeout_s=timeout, as_json=as_json)
     with client(url, SHORTLY) as asked, client(url, PATIENT) as patient:
         if jsonl is not None:
@@ -101,13 +103,16 @@ def _prompt(prompt: str | None, source: IO[bytes] | None) -> str:
         raise click.UsageError("the prompt is given twice: as words and by --file")
     if prompt is not None and prompt != "-":
         return prompt
-    stream = source or sys.stdin.buffer
+    stream: IO[bytes] = source or sys.stdin.buffer
     if source is None and stream.isatty() and prompt is None:
         raise click.UsageError("Missing argument 'PROMPT'; it may also come by --file or through a pipe.")
     try:
-        return stream.read().decode()
+        text = stream.read().decode()
     except UnicodeDecodeError as error:
         raise click.UsageError(f"the prompt is no UTF-8 text: {error}") from error
+    if not text.strip():  # what was to write it has failed, as a rule
+        raise click.UsageError("the prompt that was read is empty")
+    return text
 
 
 def _after(patient: Client, job: Job, wanted: Wanted) -> None:
@@ -142,4 +147,4 @@ def _print_result(patient: Client, job_id: str, wanted: Wanted) -> None:
         if job.state != "done":
             sys.exit(FAILED)
         return
-    click.echo(words.printable(patient.completion(job_id).text))
+    words.write(f"{patient.completion(job_id).text}\n")

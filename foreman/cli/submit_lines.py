@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, Final
 from uuid import uuid4
@@ -13,8 +15,8 @@ import orjson
 from foreman.cli import words
 from foreman.cli.daemon import FAILED, print_json
 from foreman.cli.progress import bar
-from foreman.cli.request import Wanted, common, wanted_job
-from foreman.client import Client, ForemanError
+from foreman.cli.request import Wanted, completed_job, wanted_job
+from foreman.client import Client, Completion, ForemanError, JobExpired, WaitTimeout
 
 #: Jobs of one request. The same again after a fault must cut the file into the same pieces.
 CHUNK: Final = 200
@@ -34,33 +36,54 @@ def submit_lines(asked: Client, patient: Client, lines: IO[bytes], wanted: Wante
                 else:
                     click.echo(job.job_id)
                 advance()
-    except (ForemanError, KeyboardInterrupt):
+        answered = not wanted.wait or _wait_for_all(patient, job_ids, wanted)
+    except (ForemanError, click.UsageError, KeyboardInterrupt) as fault:
         # What was accepted stays so; the same file with the same key goes on where this ended.
-        words.talk().print(
-            f"to go on after this, repeat it with --key {key}", style="dim", markup=False, soft_wrap=True
-        )
+        _say_how_to_go_on(fault, key, as_json=wanted.as_json)
         raise
-    if wanted.wait and not _wait_for_all(patient, job_ids, as_json=wanted.as_json):
+    if not answered:
         sys.exit(FAILED)
 
 
-def _wait_for_all(patient: Client, job_ids: list[str], *, as_json: bool) -> bool:
-    """Print each answer in the order of the file; whether all were answered."""
-    well = True
+def _say_how_to_go_on(fault: BaseException, key: str, *, as_json: bool) -> None:
+    said = f"to go on after this, repeat it with --key {shlex.quote(key)}"
+    if as_json and isinstance(fault, ForemanError):  # its JSON is all that stderr is to have
+        fault.hint = f"{fault.hint}; {said}" if fault.hint else said
+    else:
+        words.talk().print(said, style="dim", markup=False, soft_wrap=True)
+
+
+def _wait_for_all(patient: Client, job_ids: list[str], wanted: Wanted) -> bool:
+    """Print each answer in the order of the file; whether all were answered. Raises WaitTimeout."""
+    well, began_at = True, time.monotonic()
     with bar("waiting", len(job_ids)) as advance:
-        for job_id in job_ids:
-            job = patient.wait(job_id)
-            answer = patient.completion(job_id) if job.state == "done" else None
-            well = well and answer is not None
-            if as_json:
-                print_json({"job": job.raw, "answer": None if answer is None else answer.raw})
+        for number, job_id in enumerate(job_ids):
+            left_s = None if wanted.timeout_s is None else max(0.0, began_at + wanted.timeout_s - time.monotonic())
+            try:
+                job, answer, fault = _answer(patient, job_id, left_s)
+            except WaitTimeout as error:
+                said = f"{number:,} of {len(job_ids):,} jobs were over in their order after {wanted.timeout_s:g} s"
+                raise WaitTimeout(f"{said}; all go on") from error
+            well = well and not fault
+            if wanted.as_json:
+                print_json({"job": job, "answer": answer and answer.raw})
             elif answer is not None:
-                click.echo(words.printable(answer.text))
+                words.write(f"{answer.text}\n")
             else:
-                message = job.error.message if job.error else job.state
-                words.talk().print(f"foreman: {job_id}: {message}", markup=False, soft_wrap=True)
+                words.talk().print(f"foreman: {job_id}: {words.plain(fault)}", markup=False, soft_wrap=True)
             advance()
     return well
+
+
+def _answer(patient: Client, job_id: str, timeout_s: float | None) -> tuple[Mapping[str, Any], Completion | None, str]:
+    """The job as it ended, its answer, and why it has none. Raises WaitTimeout."""
+    try:
+        job = patient.wait(job_id, timeout=timeout_s)
+        if job.state == "done":
+            return job.raw, patient.completion(job_id), ""
+    except JobExpired as error:  # to wait for those before it took so long; the next may be there
+        return {"job_id": job_id, "state": "expired"}, None, str(error)
+    return job.raw, None, (job.error and job.error.message) or job.state
 
 
 def _read(lines: IO[bytes], members: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -75,7 +98,7 @@ def _read(lines: IO[bytes], members: Mapping[str, Any]) -> Iterator[Mapping[str,
         if isinstance(said, str):
             job = wanted_job(said, members)
         elif isinstance(said, dict):
-            job = {**common(members), **said}
+            job = completed_job(said, members)
         else:
             raise click.UsageError(f"line {number} is neither a JSON object nor a JSON string")
         if "model" not in job:
@@ -87,6 +110,7 @@ def _count(lines: IO[bytes]) -> int | None:
     """How many lines there are, if one can look before one reads."""
     if not lines.seekable():
         return None
+    start = lines.tell()  # stdin may have been read by another before
     count = sum(bool(line.strip()) for line in lines)
-    lines.seek(0)
+    lines.seek(start)
     return count

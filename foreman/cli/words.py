@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ COLOURS: Final = {
 }
 #: The width of what does not go to a terminal: nothing is cut, for who searches in it.
 ENDLESS: Final = 10_000
+#: Control characters but for line feed and tab, marks that turn the direction of writing, line separators, halves of
+#: characters. Blanks of any width and the joiners within words and emoji are none of these.
+OBEYED: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MINUTE: Final = 60
 HOUR: Final = 3_600
 DAY: Final = 86_400
@@ -45,7 +49,13 @@ def plain(text: str) -> str:
 
 def printable(text: str) -> str:
     """Text with its line feeds and tabs, without anything else that a terminal would obey."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in text)
+    return OBEYED.sub(" ", text)
+
+
+def write(text: str) -> None:
+    """Write a part of an answer to stdout at once: into a file or a pipe as it is, to a terminal without its orders."""
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
 
 
 def seconds(value: float | None) -> str:

@@ -82,9 +82,11 @@ def answered(response: httpx.Response, body: bytes) -> Answer:
 def _checked(url: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
+        host = parsed.host
+        parsed.raw_host.decode("ascii").encode("idna")  # as the resolver will, which says it with a traceback
     except (httpx.InvalidURL, ValueError) as error:
         raise ConfigError(f"foreman's URL is not one: {error}") from None
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
+    if parsed.scheme not in {"http", "https"} or not host:
         raise ConfigError("foreman's URL must begin with http:// or https:// and name a host, as http://127.0.0.1:8080")
     return parsed.copy_with(query=None, fragment=None)
 

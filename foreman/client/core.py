@@ -204,7 +204,7 @@ class Core:
                     break
                 for value in take(reply):
                     yield Item(value)
-                patience.restore()
+                    patience.restore()  # bytes alone are no progress: what they begin may break off there each time
             else:
                 return
             patience.restore_after(began_at)

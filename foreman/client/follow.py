@@ -58,23 +58,24 @@ class Following(Jobs):
     ) -> Items[Event]:
         """What happened, in the log's order, from after a position on: 0 for all of it, None for what is to come.
 
-        It goes on by itself where a connection broke off, and ends never, or with `follow=False` at the log's end.
+        It goes on by itself where a connection broke off, and ends never. With `follow=False` it ends at the log's end,
+        and None is all that is kept outside archives.
         `job` is an id, or `daemon` for foreman's own events. Raises PositionUnknown if the log ends before `after`,
         EventsArchived if it begins later.
         """
         listed = types if types is None or isinstance(types, str) else ",".join(types)
         wanted = given(job=job, type=listed, model=model)
         if not follow:
-            yield from self._past(after or 0, wanted)
+            yield from self._past(after, wanted)
             return
         feed, patience = _Feed(after, wanted), self._patience()
         while True:
             yield from self._follow(feed.request, feed.take, patience)
             yield patience.pause(Unreachable(ENDS_ALWAYS))
 
-    def _past(self, after: int, wanted: dict[str, str | int]) -> Items[Event]:
+    def _past(self, after: int | None, wanted: dict[str, str | int]) -> Items[Event]:
         while True:
-            params = {**wanted, "after": after, "limit": 1_000}
+            params = {**wanted, **given(after=after), "limit": 1_000}
             answer = yield from self._ask(Request(method="GET", path="/events", params=params))
             found, after, head = understood(answer, _page)
             for item in found:

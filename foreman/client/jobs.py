@@ -142,8 +142,11 @@ def checked_key(key: str | None) -> str:
     """The idempotency key, or one that nobody else has. Raises RequestInvalid for what cannot be sent."""
     if key is None:
         return uuid4().hex
-    if not key.strip() or len(key) > LONGEST_KEY or not key.isascii() or not key.isprintable():
-        raise RequestInvalid(f"an idempotency key must be 1 to {LONGEST_KEY} printable ASCII characters")
+    # A blank at either end has no place in a header.
+    if not key or key != key.strip() or len(key) > LONGEST_KEY or not key.isascii() or not key.isprintable():
+        raise RequestInvalid(
+            f"an idempotency key must be 1 to {LONGEST_KEY} printable ASCII characters, without a blank at either end"
+        )
     return key
 
 

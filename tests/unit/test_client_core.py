@@ -254,7 +254,7 @@ def test_what_is_no_job_id_is_not_asked_for(job_id):
         assert played.requests == []
 
 
-@pytest.mark.parametrize("key", ["", " ", "a\nb", "schlüssel", "k" * 241])
+@pytest.mark.parametrize("key", ["", " ", " a", "a ", "a\nb", "schlüssel", "k" * 241])
 def test_a_key_that_no_header_can_hold_is_refused(key):
     with pytest.raises(RequestInvalid, match="idempotency key"):
         Played().run("submit", model="a", prompt="x", idempotency_key=key)

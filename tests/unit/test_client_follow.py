@@ -155,6 +155,13 @@ def test_a_stream_gives_up_when_foreman_stays_away_but_not_while_lines_come():
     assert len(played.pauses) == 10 + 3
 
 
+def test_a_stream_that_breaks_within_the_same_line_each_time_is_given_up():
+    played = Played(Retry(within_s=3, first_s=1, most_s=1))
+    with pytest.raises(Unreachable):
+        played.run("stream", *[OPENED, FIRST[:-5], BROKEN] * 4, job_id=JOB_ID)
+    assert played.pauses == [1, 1, 1]
+
+
 def test_a_silence_that_was_long_is_no_trouble_of_before():
     played = Played(Retry(within_s=3, first_s=1, most_s=1))
 
@@ -221,6 +228,12 @@ def test_the_past_ends_at_the_end_of_the_log_even_if_its_pages_are_empty():
     played.run("events", *map(ok, pages), after=0, follow=False)
     assert [item.position for item in played.items] == [7]
     assert [request.params["after"] for request in played.requests] == [0, 5]
+
+
+def test_the_past_without_a_beginning_is_all_that_is_kept():
+    played = Played()
+    played.run("events", ok({"events": [], "next": 90, "head": 90}), follow=False)
+    assert "after" not in played.requests[0].params, "from 0 on there is nothing once a part was archived"
 
 
 def test_a_line_in_many_pieces_costs_no_more_than_its_length():

@@ -73,7 +73,17 @@ def test_the_environment_says_where_foreman_is_unless_the_caller_does():
 
 
 @pytest.mark.parametrize(
-    "url", ["127.0.0.1:8080", "ftp://host", "http://", "http://a:b", "localhost:8080", "http://[::1"]
+    "url",
+    [
+        "127.0.0.1:8080",
+        "ftp://host",
+        "http://",
+        "http://a:b",
+        "localhost:8080",
+        "http://[::1",
+        "http://a..b",
+        "http://xn--",
+    ],
 )
 def test_what_is_no_url_is_refused_with_a_clear_word(url):
     with pytest.raises(ConfigError, match="foreman's URL"):
