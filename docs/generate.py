@@ -28,7 +28,7 @@ from foreman.cli import main as foreman_command
 from foreman.client import Client, testing
 from foreman.config import SETTINGS, Setting
 from foreman.events import types
-from foreman.events.daemon import DAEMON_EVENTS
+from foreman.events.daemon import DAEMON_EVENTS, Scheduling
 from foreman.fsm.job import TRANSITIONS, diagram
 from foreman.metrics.table import BUILD, SOURCES
 from foreman.projections.measures import Label, Measure
@@ -142,7 +142,7 @@ def event_parts() -> str:
     parts = [f"### {each.__name__}\n\n{_sentence(each.__doc__)}\n" for each in enums if each is not StrEnum]
     values = [", ".join(f"`{value}`" for value in each) for each in enums if each is not StrEnum]
     words = [f"{part}\nOne of {listed}.\n" for part, listed in zip(parts, values, strict=True)]
-    objects = (types.ArtifactRef, types.IdempotencyKey, types.Webhook)
+    objects = (types.ArtifactRef, types.IdempotencyKey, types.Webhook, Scheduling)
     return "\n".join(
         words + [f"### {each.__name__}\n\n{_sentence(each.__doc__)}\n\n{_fields(each)}" for each in objects]
     )

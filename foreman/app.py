@@ -71,7 +71,7 @@ class Foreman(Parts):
         self.destinations.listening = self.http.addresses
         unfinished = await self.ledger.restore()
         self._spawn("ledger", self.ledger.run())
-        recovery = await recover(self.ledger, unfinished)
+        recovery = await recover(self.ledger, unfinished, self.scheduling)
         self._spawn("inventory", self.inventory.run())
         self._spawn("webhooks", self.dispatcher.run())
         self._spawn("worker", self.worker.run())

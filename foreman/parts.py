@@ -8,6 +8,7 @@ from foreman.commands.ledger import Ledger
 from foreman.commands.schema import MIGRATIONS
 from foreman.config import Settings
 from foreman.destinations import Destinations
+from foreman.events.daemon import Scheduling
 from foreman.events.feed import Feed
 from foreman.metrics.exporter import Exporter
 from foreman.metrics.meters import Meters
@@ -42,7 +43,8 @@ class Parts:
         self.residency = Residency(clock)
         self.inventory.on_listing.append(self.residency.observe)
         self.tails = Tails()
-        self.worker = Worker(self._bench(), _policy(settings))
+        self.scheduling = scheduling_of(settings)
+        self.worker = Worker(self._bench(), Policy.of(self.scheduling))
         self.inventory.wedge.wanted = self.worker.wanted
         self.outlook = Outlook(
             self.ledger, self.inventory, self.residency, self.tails, self.worker.policy, lambda: self.worker.turn
@@ -88,10 +90,11 @@ class Parts:
         return Dispatcher(post, settings.webhook_concurrency)
 
 
-def _policy(settings: Settings) -> Policy:
-    return Policy(
+def scheduling_of(settings: Settings) -> Scheduling:
+    """The settings by which jobs are chosen."""
+    return Scheduling(
+        max_wait_s=settings.max_wait_s,
         max_wait_interactive_s=settings.max_wait_interactive_s,
-        max_wait_batch_s=settings.max_wait_s,
         swap_share=settings.swap_share,
         parallel=settings.parallel,
     )

@@ -22,6 +22,7 @@ from foreman.events.daemon import (
     DaemonStarted,
     DaemonStopped,
     ModelSwapped,
+    Scheduling,
     Stage,
     TargetDegraded,
     TargetRecovered,
@@ -137,7 +138,14 @@ SAMPLES: tuple[Event, ...] = (
     TargetRecovered(version="0.33.0", away_s=12.5),
     TargetStalled(stage=Stage.ANSWERING, model="a", job_id="01A", silent_s=120.5),
     replace(SWAPPED, evicted="b", job_id="01A"),
-    DaemonStarted(foreman_version="1.0.0", sqlite_version="3.40.1", waiting=2, requeued=1, cancelled=1),
+    DaemonStarted(
+        foreman_version="1.0.0",
+        sqlite_version="3.40.1",
+        waiting=2,
+        requeued=1,
+        cancelled=1,
+        scheduling=Scheduling(max_wait_s=600.0, max_wait_interactive_s=15.0, swap_share=0.25, parallel=2),
+    ),
     DaemonStopped(waiting=2),
 )
 

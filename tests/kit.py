@@ -43,6 +43,11 @@ def settings(path: Path, url: str, **overrides: str) -> Settings:
     return Settings.load(environ)
 
 
+def unmeasured() -> dict[str, str]:
+    """This process's environment, without what has coverage measured in a child: for what that itself would change."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+
+
 class Running:
     """A foreman in this process: its parts, and a client to its HTTP API."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from foreman.config import Settings
 from foreman.config.kinds import duration_s
 from foreman.errors import RequestInvalid
 from foreman.events.history import History
+from foreman.parts import scheduling_of
 from foreman.replay.moment import moment, parse_until
 from foreman.replay.policy import Figures, played, recorded
 from foreman.replay.recording import Recording
@@ -69,9 +70,9 @@ class LoadCost(click.ParamType[tuple[str, float]]):
 @click.option("--until", metavar="POSITION|TIME", help="Show what ran and what waited then: 12345, 14:02, or a date.")
 @click.option(
     "--policy", "policies", multiple=True, type=click.Choice(["ran", "fifo", "drain"]),
-    help="Run the recorded work under these rules; `ran` are those of the settings.",
+    help="Run the recorded work under these rules; `ran` are those that ran.",
 )  # fmt: skip
-@click.option("--max-wait", type=Length(), help="One more column: the settings, but with this FOREMAN_MAX_WAIT.")
+@click.option("--max-wait", type=Length(), help="One more column: the rules that ran, but with this FOREMAN_MAX_WAIT.")
 @click.option("--max-wait-interactive", type=Length(), help="Likewise, FOREMAN_MAX_WAIT_INTERACTIVE.")
 @click.option("--swap-share", type=click.FloatRange(0, 1), help="Likewise, FOREMAN_SWAP_SHARE.")
 @click.option("--parallel", type=click.IntRange(min=1), help="Likewise, FOREMAN_PARALLEL.")
@@ -109,7 +110,7 @@ def replay(
         elif until is not None:
             _until(file, until, as_json=as_json)
         else:
-            _policies(file, _disciplines(policies, changes), dict(load_costs), as_json=as_json)
+            _policies(file, policies, changes, dict(load_costs), as_json=as_json)
 
 
 def _into(file: Still, path: Path, *, log_only: bool, verify: bool, as_json: bool) -> int:
@@ -158,7 +159,7 @@ def _made(path: Path, made: Rebuilt, difference: Any, *, verify: bool) -> dict[s
 
 def _until(file: Still, text: str, *, as_json: bool) -> None:
     try:
-        until, is_time = parse_until(text, datetime.now().astimezone())
+        until, is_time = parse_until(text, datetime.now().astimezone().replace(tzinfo=None))
     except RequestInvalid as error:
         raise click.BadParameter(str(error), param_hint="--until") from error
     history = History(file)
@@ -173,32 +174,40 @@ def _until(file: Still, text: str, *, as_json: bool) -> None:
         replay_view.show_moment(found)
 
 
-def _disciplines(policies: tuple[str, ...], changes: dict[str, Any]) -> list[Discipline]:
+def _disciplines(policies: tuple[str, ...], changes: dict[str, Any], lives: Sequence[Policy]) -> list[Discipline]:
     """The columns: what ran first, whatever was asked for."""
-    settings = Settings.load(os.environ)
-    ran = Policy(
-        max_wait_interactive_s=settings.max_wait_interactive_s,
-        max_wait_batch_s=settings.max_wait_s,
-        swap_share=settings.swap_share,
-        parallel=settings.parallel,
-    )
-    never = replace(NEVER, parallel=ran.parallel)
+    never = [replace(NEVER, parallel=ran.parallel) for ran in lives]
     known = {
-        "fifo": Discipline("fifo", never, by_model=False, by_class=False),
-        "drain": Discipline("drain", never, by_class=False),
+        "fifo": _discipline("fifo", never, by_model=False, by_class=False),
+        "drain": _discipline("drain", never, by_class=False),
     }
-    columns = [Discipline("ran", ran), *(known[name] for name in dict.fromkeys(policies) if name in known)]
+    columns = [_discipline("ran", lives), *(known[name] for name in dict.fromkeys(policies) if name in known)]
     if changes:
         named = {"max_wait": "max_wait_batch_s", "max_wait_interactive": "max_wait_interactive_s"}
-        policy = replace(ran, **{named.get(name, name): value for name, value in changes.items()})
-        columns.append(Discipline("changed", policy))
+        members = {named.get(name, name): value for name, value in changes.items()}
+        columns.append(_discipline("changed", [replace(ran, **members) for ran in lives]))
     return columns
 
 
-def _policies(file: Still, disciplines: list[Discipline], load_costs: dict[str, float], *, as_json: bool) -> None:
+def _discipline(name: str, lives: Sequence[Policy], **rules: bool) -> Discipline:
+    return Discipline(name, lives[0], tuple(lives), **rules)
+
+
+def _policies_of(recording: Recording) -> list[Policy]:
+    """What ran, by life of the daemon's; where the log does not say it, this shell's settings are taken for it."""
+    said = [scheduling for _, scheduling in recording.lives]
+    shell = None if recording.tells_rules else Policy.of(scheduling_of(Settings.load(os.environ)))
+    policies = [shell if scheduling is None else Policy.of(scheduling) for scheduling in said]
+    return [policy for policy in policies if policy is not None] or [shell or Policy()]
+
+
+def _policies(
+    file: Still, policies: tuple[str, ...], changes: dict[str, Any], load_costs: dict[str, float], *, as_json: bool
+) -> None:
     history = History(file)
     with progress("reading", history.head()[0]) as bar:
         recording = Recording.of(history.events(), told=bar.reach)
+    disciplines = _disciplines(policies, changes, _policies_of(recording))
     unknown = set(load_costs) - {name for course in recording.courses for name in (course.model, course.load_key)}
     if unknown:
         raise click.BadParameter(f"the log has no job for {', '.join(sorted(unknown))}", param_hint="--load-cost")

@@ -21,6 +21,7 @@ from foreman.replay.recording import Recording
 
 #: Waiting jobs shown one by one; --json has all of them.
 SHOWN: Final = 20
+COUNTS: Final = ("interactive", "batch", "resting")
 LONGEST_DIFFERENCE: Final = 400
 #: A simulation further off than this says little of other rules.
 AGREES: Final = 0.02
@@ -51,6 +52,7 @@ def as_json(found: Moment) -> dict[str, Any]:
         "position": found.position,
         "at": _time(found.at),
         "daemon_stopped_since": _time(found.stopped_since),
+        "daemon_died_before": _time(found.died_before),
         "target_away_since": _time(found.target_away_since),
         "running": [_job(job) for job in _running(found)],
         "waiting": [_job(job) for jobs in found.waiting().values() for job in jobs],
@@ -67,6 +69,11 @@ def show_moment(found: Moment) -> None:
     console.print(f"after event {found.position:,}, {_local(found.at)}")
     if found.stopped_since is not None:
         console.print(f"foreman had been stopped since {_local(found.stopped_since)}")
+    if found.died_before is not None:
+        console.print(
+            f"foreman died at some moment after that and was started again at {_local(found.died_before)}: "
+            "what ran was broken off"
+        )
     if found.target_away_since is not None:
         console.print(f"the target had been away since {_local(found.target_away_since)}")
     running, lines = _running(found), list(found.waiting().values())
@@ -77,7 +84,7 @@ def show_moment(found: Moment) -> None:
         f"{done:,} were done, {failed:,} had failed, {cancelled:,} were cancelled"
     )
     if lines:
-        table = words.table("model", "interactive", "batch", "resting", "oldest", right=("interactive", "batch"))
+        table = words.table("model", *COUNTS, "oldest", right=COUNTS, flexible="model")
         console.print(words.rows(table, (_line(of_key, found.at) for of_key in lines)))
     if running or jobs:
         table = words.table("job", "state", "class", "model", "since", flexible="model")
@@ -88,11 +95,10 @@ def show_moment(found: Moment) -> None:
 
 
 def _line(jobs: Sequence[Job], at: Micros) -> tuple[str, ...]:
-    resting = [job for job in jobs if job.not_before is not None and job.not_before > at]
-    ready = [job for job in jobs if job not in resting] if resting else jobs
+    ready = [job for job in jobs if job.not_before is None or job.not_before <= at]
     interactive = sum(job.job_class is JobClass.INTERACTIVE for job in ready)
     oldest = min(jobs, key=lambda job: job.order)
-    counts = (str(interactive), str(len(ready) - interactive), str(len(resting)))
+    counts = (str(interactive), str(len(ready) - interactive), str(len(jobs) - len(ready)))
     return (oldest.model, *counts, words.span(seconds_between(oldest.created_at, at)))
 
 
@@ -139,19 +145,24 @@ ROWS: Final[tuple[tuple[str, Callable[[Figures], str]], ...]] = (
     ("batch wait, p95", lambda one: words.span(one.batch.p95_s)),
     ("longest wait", lambda one: words.span(_longest(one.interactive, one.batch))),
 )
+#: Letters that they take, and that a figure takes at most.
+LABEL: Final = max(len(what) for what, _ in ROWS)
+WIDEST: Final = 8
 
 
 def show_policies(recording: Recording, figures: Sequence[Figures], *, is_own: bool) -> None:
     """What was recorded, and the same work under other rules."""
     console = words.console()
-    names = [one.name for one in figures]
-    table = words.table("", *names, right=names)
-    console.print(words.rows(table, [(what, *map(write, figures)) for what, write in ROWS]))
+    has_room = console.width >= LABEL + sum(2 + max(len(one.name), WIDEST) for one in figures)
+    for columns in [figures] if has_room else [[one] for one in figures]:
+        names = [one.name for one in columns]
+        table = words.table("", *names, right=names)
+        console.print(words.rows(table, [(what, *map(write, columns)) for what, write in ROWS]))
     real, ran = figures[0], figures[1]
     if is_own and real.makespan_s:
         off = ran.makespan_s / real.makespan_s - 1
         console.print(f"`ran` is off the recorded makespan by {abs(off):.1%}: how far the other columns can be trusted")
-        if abs(off) > AGREES:
+        if abs(off) > AGREES and not recording.tells_rules:
             words.talk().print("`ran` goes by the settings of this shell: set FOREMAN_* as the daemon had them")
 
 

@@ -10,7 +10,7 @@ from foreman import __version__
 from foreman.commands.interruption import after_interruption
 from foreman.commands.ledger import Ledger
 from foreman.commands.types import CancelJob, Note
-from foreman.events.daemon import DaemonStarted
+from foreman.events.daemon import DaemonStarted, Scheduling
 from foreman.events.types import CancelledBy
 from foreman.projections.job import Job
 from foreman.storage.database import SQLITE_VERSION
@@ -25,8 +25,8 @@ class Recovery:
     deliveries: int
 
 
-async def recover(ledger: Ledger, unfinished: Iterable[Job]) -> Recovery:
-    """Put the jobs right and note the start."""
+async def recover(ledger: Ledger, unfinished: Iterable[Job], scheduling: Scheduling) -> Recovery:
+    """Put the jobs right and note the start, with the rules by which jobs are chosen from now on."""
     commands = [command for job in unfinished if (command := after_interruption(job, CancelledBy.RESTART)) is not None]
     deliveries = ledger.outbox.pending
     await asyncio.gather(*(ledger.execute(command) for command in commands))
@@ -38,6 +38,7 @@ async def recover(ledger: Ledger, unfinished: Iterable[Job]) -> Recovery:
         waiting=len(ledger.work.queue),
         requeued=recovery.requeued,
         cancelled=recovery.cancelled,
+        scheduling=scheduling,
     )
     await ledger.execute(Note(event=started))
     return recovery

@@ -66,6 +66,20 @@ class ModelSwapped(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduling:
+    """The settings by which jobs are chosen, as they stood when foreman started."""
+
+    #: Seconds that a batch job may wait before it is overdue; 0 = it never is.
+    max_wait_s: float
+    #: The same for interactive jobs.
+    max_wait_interactive_s: float
+    #: The part of the time that loading may cost while everybody is overdue.
+    swap_share: float
+    #: How many jobs may run at the same time.
+    parallel: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStarted(Event):
     """foreman started and took up what the log holds."""
 
@@ -79,6 +93,8 @@ class DaemonStarted(Event):
     requeued: int
     #: Blocking calls whose callers went with the crash.
     cancelled: int
+    #: None in logs of a foreman that did not say.
+    scheduling: Scheduling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

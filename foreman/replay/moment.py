@@ -7,16 +7,27 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Final
 
 from foreman.clock import Micros
 from foreman.errors import ForemanError, LogCorrupt, RequestInvalid, UnknownEvent
 from foreman.events import log
+from foreman.events.codec import CODEC
 from foreman.events.daemon import DaemonStarted, DaemonStopped, TargetDegraded, TargetRecovered
 from foreman.events.history import StoredEvent
-from foreman.events.types import DAEMON, JobClass, Position
+from foreman.events.types import (
+    DAEMON,
+    CancelledBy,
+    JobCancelled,
+    JobClass,
+    JobFailed,
+    JobRequeued,
+    Position,
+    RequeueReason,
+)
 from foreman.fsm.job import State
-from foreman.projections.job import Job, fold
+from foreman.projections.job import Job, fold_in
 from foreman.projections.work import Work
 
 START: Final = Position(0)
@@ -38,6 +49,8 @@ class Moment:
     finished: Counter[State] = field(default_factory=Counter)
     #: Since when nothing could start: no daemon, or no target.
     stopped_since: Micros | None = None
+    #: When foreman was started again after it had died; nobody knows when, but it was after `at`.
+    died_before: Micros | None = None
     target_away_since: Micros | None = None
 
     def work(self) -> Work:
@@ -67,7 +80,7 @@ class Moment:
                 del self.jobs[stored.stream]
                 self.finished[LAST[stored.type]] += 1
             elif stored.type != "job.expired":
-                self.jobs[stored.stream] = fold(self.jobs.get(stored.stream), log.from_row(stored))
+                self.jobs[stored.stream] = fold_in(self.jobs.get(stored.stream), log.from_row(stored))
         except KeyError:
             raise LogCorrupt(f"event {stored.position}: {stored.stream} is no unfinished job") from None
         except UnknownEvent as error:
@@ -82,7 +95,8 @@ class Moment:
         elif stored.type == DaemonStopped.type:
             self.stopped_since = at
         elif stored.type == TargetDegraded.type:
-            self.target_away_since = at
+            # A start that finds the target away says so once more.
+            self.target_away_since = at if self.target_away_since is None else self.target_away_since
         elif stored.type == TargetRecovered.type:
             self.target_away_since = None
 
@@ -91,9 +105,11 @@ def moment(
     events: Iterable[StoredEvent], until: int | Micros, *, is_time: bool, told: Callable[[int], None] | None = None
 ) -> Moment:
     """The state after event `until`, or after the last event before the first one that is later than that time."""
-    found = Moment()
-    for stored in events:
+    found, coming = Moment(), iter(events)
+    for stored in coming:
         if (stored.at if is_time else stored.position) > until:
+            if is_time and found.at is not None and found.stopped_since is None:
+                found.died_before = _start_after_a_death(chain([stored], coming))
             break
         found.take(stored)
         if told is not None and stored.position % CHUNK == 0:
@@ -101,24 +117,41 @@ def moment(
     return found
 
 
+def _start_after_a_death(events: Iterable[StoredEvent]) -> Micros | None:
+    """When the daemon was started, if these events begin with what a start puts right; else it still lived."""
+    for stored in events:
+        event = CODEC.decode(stored.type, stored.data)
+        if isinstance(event, DaemonStarted):
+            return Micros(stored.at)
+        is_put_right = (
+            (isinstance(event, JobRequeued) and event.reason is RequeueReason.INTERRUPTED)
+            or (isinstance(event, JobCancelled) and event.by is CancelledBy.RESTART)
+            or (isinstance(event, JobFailed) and event.code == "interrupted_too_often")
+        )
+        if not is_put_right:
+            return None
+    return None
+
+
 def parse_until(text: str, now: datetime) -> tuple[int, bool]:
     """What `--until` says: a position, or a time in microseconds; and whether it is a time. Raises RequestInvalid.
 
-    A time of day is the last such before `now`; without a zone it is that of `now`.
+    A time of day is the last such before `now`. Without a zone a time is in that of `now`; if `now` has none, in this
+    machine's, as its clocks stood on that day.
     """
-    if text.isascii() and text.isdigit():
-        return int(text), False
     try:
+        if text.isascii() and text.isdigit():
+            return int(text), False
         if _TIME.fullmatch(text):
             found = _of_day(text, now)
         else:
             found = datetime.fromisoformat(text)
             found = found if found.tzinfo else found.replace(tzinfo=now.tzinfo)
-    except ValueError:
+        return Micros(round(found.timestamp() * 1_000_000)), True
+    except (ValueError, OverflowError, OSError):
         raise RequestInvalid(
             f"{text!r} is no position (12345), time of day (14:02) or time (2026-11-22T14:02:00Z)"
         ) from None
-    return Micros(round(found.timestamp() * 1_000_000)), True
 
 
 def _of_day(text: str, now: datetime) -> datetime:

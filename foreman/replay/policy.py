@@ -15,7 +15,7 @@ from foreman.clock import Micros
 from foreman.events.daemon import ModelSwapped
 from foreman.events.types import JobClass, Position, Recorded
 from foreman.projections.statistics import Statistics
-from foreman.replay.recording import SECOND, Course, Recording
+from foreman.replay.recording import SECOND, Attempt, Course, Recording
 from foreman.replay.simulation import Arrival, Discipline, Happening, Run, Simulation
 from foreman.scheduling.lengths import UNKNOWN_LOAD
 
@@ -67,8 +67,10 @@ def recorded(recording: Recording) -> Figures:
     courses = recording.courses
     attempts = [attempt for course in courses for attempt in course.attempts]
     busy = [
-        (attempt.working, attempt.ended or recording.end) for attempt in attempts if attempt.working is not None
-    ]  # fmt: skip
+        (attempt.working, attempt.ended)
+        for attempt in attempts
+        if attempt.working is not None and attempt.ended is not None
+    ]
     loading = sum(attempt.load or 0 for attempt in attempts)
     begins = [(course, course.began) for course in courses]
     ends = [course.finished for course in courses if course.finished is not None]
@@ -78,13 +80,13 @@ def recorded(recording: Recording) -> Figures:
 def played(recording: Recording, discipline: Discipline, load_s: Mapping[str, float] | None = None) -> Figures:
     """The work under these rules; `load_s` says what loading a model or a load key shall cost instead."""
     play = _Play(recording, load_s or {})
-    simulation = Simulation(play.arrivals, discipline, play.load_time, play, recording.latency)
+    simulation = Simulation(play.arrivals, discipline, play.load_time, play, play.latency)
     play.simulation = simulation
     for since, until in recording.shut:
         simulation.plan(since, Happening.SHUTS)
         simulation.plan(until, Happening.OPENS)
-    for at in recording.restarts:
-        simulation.plan(at, Happening.RESTARTS)
+    for number, (at, _) in enumerate(recording.lives):
+        simulation.plan(at, Happening.RESTARTS, number)
     for at, load_key in recording.holds:
         simulation.plan(at, Happening.HOLDS, load_key=load_key)
     simulation.run()
@@ -108,47 +110,61 @@ class _Play:
         self._given = _given(recording.courses, load_s)
         self._loads = _typical_loads(recording.courses)
         self._measured = Statistics()
-        self._runs: dict[int, int] = {}
+        self._late = recording.latency
+        #: Of the runs under way: when the load began, and when the target began on the job.
         self._loads_begun: dict[int, int] = {}
         self._began: dict[int, int] = {}
 
     def load_time(self, number: int) -> int:
         """As long as the same job's load took when it was run, else as long as its model's loads took."""
         course = self._courses[number]
-        if course.load_key not in self._given:
-            run = self._runs.get(number, 0)
-            attempt = course.attempts[run] if run < len(course.attempts) else None
-            if attempt is not None and attempt.load is not None:
-                return attempt.load
-            return self._loads.get(course.load_key) or self._loads[None]
-        return self._given[course.load_key]
+        if course.load_key in self._given:
+            return self._given[course.load_key]
+        attempt = self._attempt(number)
+        if attempt is not None and attempt.load is not None:
+            return attempt.load
+        return self._loads.get(course.load_key) or self._loads[None]
+
+    def latency(self, number: int) -> int:
+        """As late as the same attempt began when it was run, else as late as most."""
+        attempt = self._attempt(number)
+        return self._late if attempt is None or attempt.late is None else attempt.late
+
+    def _attempt(self, number: int) -> Attempt | None:
+        """What the log has of the run that the job is at."""
+        attempts, run = self._courses[number].whole, self.simulation.run_of(number)
+        return attempts[run] if run < len(attempts) else None
 
     def arrived(self, number: int, now: Micros) -> None:
         """Nothing is measured of it."""
 
     def picked(self, number: int, now: Micros, load: int, length: int) -> None:
         """It has no more to wait than its load."""
-        self._runs[number] = self._runs.get(number, 0) + 1
-        self._loads_begun[number] = now
-        self._began[number] = now + load
+        if self.simulation.running[number] is Happening.LOADED:
+            self._loads_begun[number] = now
+        else:
+            self._began[number] = now
 
     def loaded(self, number: int, now: Micros) -> None:
         """The scheduler goes by what was measured so far."""
-        course, load = self._courses[number], now - self._loads_begun[number]
+        course, load, attempt = self._courses[number], now - self._loads_begun.pop(number), self._attempt(number)
         self.loading += load
-        event = ModelSwapped(model=course.model, load_key=course.load_key, load_s=load / SECOND)
+        self._began[number] = now
+        measured_s = load / SECOND
+        if attempt is not None and attempt.load_s is not None and attempt.load == load:
+            measured_s = attempt.load_s
+        event = ModelSwapped(model=course.model, load_key=course.load_key, load_s=measured_s)
         self._measured.apply(
             Recorded(position=Position(0), stream="", version=0, at=now, hash=b"", event=event)
         )  # fmt: skip
 
     def ended(self, number: int, now: Micros) -> None:
-        """The target is free, unless it was still loading."""
-        began, course = self._began[number], self._courses[number]
-        if now < began:
-            return
-        self.begun.setdefault(number, began)
-        self.busy.append((began, now))
-        if course.left is None and self._runs[number] == len(self.arrivals[number].runs):
+        """The target is free, unless the job had not come to it."""
+        began, course = self._began.pop(number, None), self._courses[number]
+        if began is not None:
+            self.begun.setdefault(number, began)
+            self.busy.append((began, now))
+        if course.left is None and self.simulation.run_of(number) == len(self.arrivals[number].runs):
             self.finished.append(now)
 
     def looks(self, now: Micros) -> None:
@@ -158,19 +174,24 @@ class _Play:
 
 def arrival_of(recording: Recording, course: Course) -> Arrival:
     """The job as it was, and what it would have taken where that is not known."""
-    runs = []
-    for attempt in course.attempts:
-        if attempt.ended is None:
-            continue
-        start = attempt.working if attempt.working is not None else attempt.ended
-        runs.append(Run(max(0, attempt.ended - start), attempt.rest))
-    if course.finished is None and (not runs or runs[-1].rest is not None or course.left is not None):
+    runs = [_run(attempt) for attempt in course.whole]
+    if course.finished is None:
         length = recording.typical_run(course)
-        if runs and runs[-1].rest is None:
-            length = max(length, runs.pop().length)  # it ran so long at least
+        if runs and runs[-1].rest is None and not (cut := runs.pop()).breaks_load:
+            length = max(length, cut.length + 1)  # it ran so long, and was not done
         runs.append(Run(length))
-    left = None if course.left is None else Micros(course.left)
-    return Arrival(Micros(course.queued), course.load_key, course.job_class, tuple(runs), left)
+    left = course.left
+    if left is None and course.finished is None:
+        left = recording.end  # the other columns have no more time than the log had
+    leaves = None if left is None else Micros(left)
+    return Arrival(Micros(course.queued), course.load_key, course.job_class, tuple(runs), leaves)
+
+
+def _run(attempt: Attempt) -> Run:
+    breaks_load = attempt.working is None
+    begun = attempt.loading if breaks_load else attempt.working
+    length = 0 if begun is None or attempt.ended is None else max(0, attempt.ended - begun)
+    return Run(length, attempt.rest, breaks_load, attempt.unloads)
 
 
 def _typical_loads(courses: Iterable[Course]) -> dict[str | None, int]:

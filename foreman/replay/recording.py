@@ -14,10 +14,18 @@ from statistics import fmean
 from typing import Final
 
 from foreman.events.codec import CODEC
-from foreman.events.daemon import DaemonStarted, DaemonStopped, ModelSwapped, TargetDegraded, TargetRecovered
+from foreman.events.daemon import (
+    DaemonStarted,
+    DaemonStopped,
+    ModelSwapped,
+    Scheduling,
+    TargetDegraded,
+    TargetRecovered,
+)
 from foreman.events.history import StoredEvent
 from foreman.events.types import (
     DAEMON,
+    CancelledBy,
     Event,
     JobCancelled,
     JobClass,
@@ -28,6 +36,7 @@ from foreman.events.types import (
     JobQueued,
     JobRequeued,
     JobWorking,
+    RequeueReason,
 )
 from foreman.scheduling.lengths import UNKNOWN_RUN
 
@@ -49,6 +58,14 @@ class Attempt:
     ended: int | None = None
     #: Until it may be tried again; None = it was the last.
     rest: int | None = None
+    #: How long after what allowed it it began: commits, mostly; None = nobody knows.
+    late: int | None = None
+    #: Seconds that its load took as the daemon measured it, by which the scheduler goes; without commits.
+    load_s: float | None = None
+    #: The daemon's end cut it short, and not its own.
+    interrupted: bool = False
+    #: The model was gone after it.
+    unloads: bool = False
 
     @property
     def load(self) -> int | None:
@@ -71,6 +88,11 @@ class Course:
     finished: int | None = None
 
     @property
+    def whole(self) -> list[Attempt]:
+        """The attempts that came to their own end, good or bad."""
+        return [attempt for attempt in self.attempts if attempt.ended is not None and not attempt.interrupted]
+
+    @property
     def began(self) -> int | None:
         """When the target first began on it."""
         return next((attempt.working for attempt in self.attempts if attempt.working is not None), None)
@@ -85,10 +107,11 @@ class Recording:
     position: int = 0
     #: When nothing could start: no daemon, or no target.
     shut: list[tuple[int, int]] = field(default_factory=list)
-    restarts: list[int] = field(default_factory=list)
+    #: Each life of the daemon's: when the one before had ended, and the rules of this one if the log knows them.
+    lives: list[tuple[int, Scheduling | None]] = field(default_factory=list)
     #: When the target came to hold another model, or none, without foreman.
     holds: list[tuple[int, str | None]] = field(default_factory=list)
-    #: How long after what allows a start it comes: commits, mostly.
+    #: How late attempts begin on average.
     latency: int = 0
     end: int = 0
 
@@ -101,6 +124,11 @@ class Recording:
             if told is not None and stored.position % CHUNK == 0:
                 told(stored.position)
         return reader.ended()
+
+    @property
+    def tells_rules(self) -> bool:
+        """Whether the log says by which rules all of it ran."""
+        return bool(self.lives) and all(scheduling is not None for _, scheduling in self.lives)
 
     def typical_run(self, course: Course) -> int:
         """How long a job like this one runs."""
@@ -133,9 +161,17 @@ class _Reader:
         #: The newest runs that have ended, by the position of the event that says so.
         self._lately_ended: deque[tuple[int, Attempt]] = deque(maxlen=LATELY)
         self._holds: str | None = None
-        #: The last moment at which a start became possible, and after which the target idled.
+        #: When the slots that are free became so, as far as runs have ended in them, and when the last of all runs did.
+        self._slots: deque[int] = deque()
         self._free = 0
-        self._latencies: list[int] = []
+        #: Before this moment nothing could start: a load went on, or there was no target.
+        self._open_since = 0
+        #: How many jobs run, and the last moment at which the scheduler learnt anything but that a run had begun.
+        self._running = 0
+        self._woken = 0
+        #: When runs of this life were first cut short by its end, and when it ended, as far as is known by now.
+        self._interrupted: int | None = None
+        self._life_ended: int | None = None
 
     def take(self, stored: StoredEvent) -> None:
         """One more event."""
@@ -152,6 +188,8 @@ class _Reader:
             self._take_jobs(known, event, stored.position, at)
             if known.finished is not None or known.left is not None:
                 del self._courses[stored.stream]
+        if not isinstance(event, JobLoading | JobWorking):
+            self._woken = at
 
     def ended(self) -> Recording:
         """That was the whole log."""
@@ -160,66 +198,99 @@ class _Reader:
         recording.end = max(self._times, default=0)
         if self._shut is not None:
             recording.shut.append((self._shut, recording.end))
-        for course in self._courses.values():  # those that are unfinished go with the log
-            course.left = recording.end
-        if self._latencies:
-            recording.latency = round(fmean(self._latencies))
+        for course in self._courses.values():
+            if course.attempts and course.attempts[-1].ended is None:
+                course.attempts[-1].ended = recording.end
+        attempts = (attempt for course in recording.courses for attempt in course.attempts)
+        latencies = [attempt.late for attempt in attempts if attempt.late is not None]
+        recording.latency = round(fmean(latencies)) if latencies else 0
         return recording
 
     def _take_jobs(self, course: Course, event: Event, position: int, at: int) -> None:
         attempts = course.attempts
         if isinstance(event, JobLoading):
-            self._started(course, at, swaps=True)
-            attempts.append(Attempt(loading=at, working=None))
+            held = None if event.evicts is None or self._holds == course.load_key else self._holds
+            attempts.append(Attempt(loading=at, working=None, late=self._started(course, at, held)))
         elif isinstance(event, JobWorking):
             if attempts and attempts[-1].ended is None:
-                attempts[-1].working = at
+                attempts[-1].working, attempts[-1].load_s = at, event.load_s
+                self._open_since = at
             else:
-                self._started(course, at, swaps=False)
-                attempts.append(Attempt(loading=None, working=at))
+                attempts.append(Attempt(loading=None, working=at, late=self._started(course, at, course.load_key)))
         else:
             if attempts and attempts[-1].ended is None:
-                attempts[-1].ended = self._free = at
-                self._lately_ended.append((position, attempts[-1]))
+                self._ended(attempts[-1], position, at)
             if isinstance(event, JobRequeued):
                 attempts[-1].rest = max(0, event.not_before - at) if event.not_before is not None else 0
+                attempts[-1].interrupted = event.reason is RequeueReason.INTERRUPTED
+                if attempts[-1].interrupted and self._interrupted is None:
+                    self._interrupted = at
             elif isinstance(event, JobCancelled):
                 course.left = at
+                if event.by is CancelledBy.SHUTDOWN and self._shut is None:
+                    self._shut = at  # whoever stops begins with the callers that wait
             elif isinstance(event, JobDone | JobFailed):
                 course.finished = at
 
-    def _started(self, course: Course, at: int, *, swaps: bool) -> None:
-        if self._shut is not None:  # whatever is missing of the daemon's own events, it could start
-            self._open(at)
-        if swaps == (course.load_key == self._holds):
-            # Somebody else loaded or unloaded a model, or the target did; when, nobody knows.
-            moment = (self._free + at) // 2 if self._free else course.queued
-            self.recording.holds.append((moment, None if swaps else course.load_key))
+    def _ended(self, attempt: Attempt, position: int, at: int) -> None:
+        attempt.ended = self._free = at
+        self._slots.append(at)
+        self._running -= 1
+        self._lately_ended.append((position, attempt))
+        if attempt.working is None:
+            self._holds = None  # whoever breaks a load off has no model, unless others wait for it
+
+    def _started(self, course: Course, at: int, held: str | None) -> int | None:
+        """How late it is; `held` was loaded then."""
+        if self._shut is not None and at - self._shut > LONGEST_LATENCY:
+            self._open(at)  # whatever is missing of the daemon's own events, it could start; sooner, it was under way
+        last = course.attempts[-1] if course.attempts else None
+        rested = 0 if last is None or last.ended is None else last.ended + (last.rest or 0)
+        freed = self._slots.popleft() if self._slots else 0
+        # A slot stays empty until something happens that lets it be filled, be it that the last of all runs ends.
+        freed = max(freed, self._woken) if self._running else self._free
+        self._running += 1
+        wait = at - max(freed, self._open_since, course.queued, rested)
+        late = wait if 0 <= wait <= LONGEST_LATENCY else None
+        if held != self._holds:
+            self._moved(held, max(self._free, self._open_since) or course.queued, at, late)
         self._holds = course.load_key
-        late = at - max(self._free, course.queued)
-        if 0 <= late <= LONGEST_LATENCY:
-            self._latencies.append(late)
+        return late
+
+    def _moved(self, held: str | None, since: int, at: int, late: int | None) -> None:
+        """The target came to hold another model, or none, between two moments; when, nobody knows."""
+        before = self._lately_ended[-1][1] if self._lately_ended else None
+        if held is None and late is not None and before is not None and before.ended == since:
+            before.unloads = True  # as a request may ask for
+        else:
+            self.recording.holds.append((since if late is not None else (since + at) // 2, held))
 
     def _take_daemons(self, event: Event, position: int, at: int) -> None:
         if isinstance(event, ModelSwapped):
             self.recording.swaps += 1
-        elif isinstance(event, TargetDegraded | DaemonStopped):
+            self._open_since, self._holds = at, event.load_key
+        elif isinstance(event, TargetDegraded):
             self._shut = at if self._shut is None else self._shut
         elif isinstance(event, TargetRecovered):
             self._open(at)
+        elif isinstance(event, DaemonStopped):
+            self._life_ended = at if self._interrupted is None else self._interrupted
+            self._shut = self._life_ended if self._shut is None else self._shut
         elif isinstance(event, DaemonStarted):
             # What the start put right stands just before; the event before that was the last sign of the life before.
             last = position - event.requeued - event.cancelled - 2
             down = self._times[last] if 0 <= last < len(self._times) else at
             self._cut(position, last + 1, down)
-            self._shut = down if self._shut is None else self._shut
-            self.recording.restarts.append(at)
+            ended = down if self._life_ended is None else self._life_ended
+            self._shut = ended if self._shut is None else self._shut
+            self.recording.lives.append((ended, event.scheduling))
+            self._interrupted = self._life_ended = None
 
     def _open(self, at: int) -> None:
         if self._shut is not None and at > self._shut:
             self.recording.shut.append((self._shut, at))
         self._shut = None
-        self._free = max(self._free, at)
+        self._open_since = at
 
     def _cut(self, started: int, since: int, down: int) -> None:
         """Runs that were found broken at a start, past position `since`, had ended with the life before."""

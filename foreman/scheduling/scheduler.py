@@ -17,6 +17,7 @@ from foreman.events.types import JobClass
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Set
 
+    from foreman.events.daemon import Scheduling
     from foreman.projections.queue import Waiting
 
 #: Overdue batch jobs get every fourth pick of a turn, and every fourth turn.
@@ -37,6 +38,16 @@ class Policy:
     #: The part of the time that loading may cost while everybody is overdue; 1 = swap at once, 0 = only when drained.
     swap_share: float = 0.1
     parallel: int = 1
+
+    @classmethod
+    def of(cls, settings: Scheduling) -> Policy:
+        """The policy that a start recorded."""
+        return cls(
+            max_wait_interactive_s=settings.max_wait_interactive_s,
+            max_wait_batch_s=settings.max_wait_s,
+            swap_share=settings.swap_share,
+            parallel=settings.parallel,
+        )
 
     def max_wait_s(self, job_class: JobClass) -> float:
         """The class's limit; infinite where the setting says never."""

@@ -39,7 +39,7 @@ class Ended:
 
 
 def environ(url: str, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FOREMAN_", "COV"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FOREMAN_")}
     return {**kept, "FOREMAN_URL": url, "TERM": "xterm-256color", **more}
 
 

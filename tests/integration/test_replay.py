@@ -17,20 +17,21 @@ from foreman.replay.recording import Recording
 from foreman.replay.simulation import NEVER, Discipline
 from foreman.scheduling.scheduler import Policy
 from foreman.storage.still import still
+from tests.e2e.cli_kit import terminal
 from tests.fakes.ollama import FakeOllama
 from tests.kit import running
 
-RAN = Policy(max_wait_interactive_s=1.0, max_wait_batch_s=3.0)
 FIFO = Discipline("fifo", NEVER, by_model=False, by_class=False)
 LOAD_S, TOKEN_S = 0.3, 0.02
 
 
-async def record(folder: Path) -> Recording:
-    """Some seconds of chats and batches for three models, one at a time, as they really went."""
+async def record(folder: Path, parallel: int = 1) -> Recording:
+    """Some seconds of chats and batches for three models, as they really went."""
     dice = random.Random(1)
+    settings = {"max_wait_interactive": "1s", "max_wait": "3s", "parallel": str(parallel)}
     async with (
-        FakeOllama(["a", "b", "c"], load_seconds=LOAD_S, seconds_per_token=TOKEN_S) as fake,
-        running(folder, fake.url, max_wait_interactive="1s", max_wait="3s") as foreman,
+        FakeOllama(["a", "b", "c"], load_seconds=LOAD_S, seconds_per_token=TOKEN_S, parallel=parallel) as fake,
+        running(folder, fake.url, **settings) as foreman,
     ):
         chats = [asyncio.create_task(foreman.chat(model, "word " * dice.randint(1, 8))) for model in "abcabc"]
         first = [await foreman.submit(dice.choice("abc"), "word " * dice.randint(1, 10)) for _ in range(20)]
@@ -42,17 +43,31 @@ async def record(folder: Path) -> Recording:
         return Recording.of(History(file).events())
 
 
-async def test_policy_that_ran_agrees_with_what_really_happened(tmp_path):
-    recording = await record(tmp_path)
-    real, ran = recorded(recording), played(recording, Discipline("ran", RAN))
+def rules_of(recording: Recording) -> Policy:
+    ((_, scheduling),) = recording.lives
+    assert scheduling is not None
+    return Policy.of(scheduling)
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+async def test_policy_that_ran_agrees_with_what_really_happened(tmp_path, parallel):
+    recording = await record(tmp_path, parallel)
+    rules = rules_of(recording)
+    assert rules == Policy(max_wait_interactive_s=1.0, max_wait_batch_s=3.0, parallel=parallel)
+    real, ran = recorded(recording), played(recording, Discipline("ran", rules))
     assert ran.makespan_s == pytest.approx(real.makespan_s, rel=0.02)
     assert (ran.swaps, ran.finished) == (real.swaps, real.finished)
     assert ran.busy_share == pytest.approx(real.busy_share, rel=0.1)
     assert ran.batch.median_s == pytest.approx(real.batch.median_s, rel=0.2)
+
+
+async def test_other_rules_make_more_swaps_or_cost_more(tmp_path):
+    recording = await record(tmp_path)
+    real, ran = recorded(recording), Discipline("ran", rules_of(recording))
     fifo, drain = played(recording, FIFO), played(recording, Discipline("drain", NEVER, by_class=False))
     assert fifo.swaps > 2 * drain.swaps
     assert fifo.makespan_s > real.makespan_s > 0
-    dear = played(recording, Discipline("ran", RAN), {"a": 9.0, "b": 9.0, "c": 9.0})
+    dear = played(recording, ran, {"a": 9.0, "b": 9.0, "c": 9.0})
     assert dear.makespan_s > real.makespan_s + 8 * 3
 
 
@@ -76,6 +91,26 @@ async def test_command_rebuilds_shows_a_moment_and_compares_policies(tmp_path):
     assert [column["name"] for column in columns] == ["recorded", "ran", "fifo", "drain", "changed"]
     assert "makespan" in call(tmp_path, "--policy", "ran", "--load-cost", "a=1s")
     call(tmp_path, "--into", str(tmp_path / "new.db"), status=1)
+
+
+@pytest.mark.parametrize(("columns", "tables"), [(40, 5), (80, 1)])
+async def test_terminal_too_narrow_for_all_columns_has_a_table_for_each(tmp_path, columns, tables):
+    async with FakeOllama(["a"]) as fake, running(tmp_path, fake.url) as foreman:
+        await foreman.until_finished(await foreman.submit("a"))
+    asked = (
+        "replay",
+        "--db",
+        str(tmp_path / "foreman.db"),
+        "--policy",
+        "fifo",
+        "--policy",
+        "drain",
+        "--max-wait",
+        "5m",
+    )
+    async with terminal("", *asked, columns=columns) as shown:
+        assert await shown.ended() == 0
+    assert shown.text.count("interactive wait, median") == tables
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from foreman.storage.lock import FileLock
 from foreman.storage.still import still
 from tests.archive_kit import day, lived
 from tests.core import ANSWER, DEGRADED, STREAM, SWAPPED, WEBHOOK, Core, audit, opened, submit
+from tests.kit import unmeasured
 from tests.rebuilding import everything, rebuilt
 from tests.unit.test_compact import compacted
 
@@ -227,8 +228,9 @@ async def test_killed_rebuild_leaves_nothing_under_the_name_and_the_next_one_beg
 async def test_file_that_cannot_grow_is_said_and_leaves_nothing(tmp_path):
     path = await a_log(tmp_path)
     ended = subprocess.run(
-        [sys.executable, "-c", KILLED, path, tmp_path / "new.db", "full"], check=False, capture_output=True, text=True
-    )
+        [sys.executable, "-c", KILLED, path, tmp_path / "new.db", "full"],
+        check=False, capture_output=True, text=True, env=unmeasured(),
+    )  # fmt: skip
     assert "foreman.errors." in ended.stderr.splitlines()[-1]
     assert "new.db" in ended.stderr.splitlines()[-1]
     assert [found.name for found in tmp_path.glob("new.db*")] == ["new.db.lock"]

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
-from datetime import datetime, timedelta, timezone
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
 from foreman.clock import Micros
-from foreman.commands.types import CancelJob, FinishJob, Note, RequeueJob, StartLoading, StartWorking
+from foreman.commands.recovery import recover
+from foreman.commands.types import CancelJob, ExpireJob, FinishJob, Note, RequeueJob, StartLoading, StartWorking
 from foreman.errors import LogCorrupt, RequestInvalid
-from foreman.events.daemon import DaemonStopped, TargetDegraded
-from foreman.events.history import History
+from foreman.events.codec import CODEC
+from foreman.events.daemon import DaemonStopped, Scheduling, TargetDegraded
+from foreman.events.history import History, StoredEvent
 from foreman.events.types import CancelledBy, JobClass, RequeueReason
 from foreman.fsm.job import State
 from foreman.projections.job import Metrics
 from foreman.projections.work import Work
 from foreman.replay.moment import moment, parse_until
 from foreman.storage.still import still
-from tests.core import Core, opened, submit
+from tests.core import DEGRADED, Core, HandClock, open_core, opened, recorded, submit
 
 ZONE = timezone(timedelta(hours=2))
+RULES = Scheduling(max_wait_s=600, max_wait_interactive_s=15, swap_share=0.1, parallel=1)
 NOW = datetime(2026, 11, 22, 14, 30, tzinfo=ZONE)
 
 
@@ -55,19 +62,70 @@ async def step(core: Core, dice: random.Random) -> None:
         await core.do(submit(load_key=dice.choice("abc"), job_class=dice.choice(list(JobClass))))
 
 
-async def test_state_at_random_positions_is_the_one_that_was_seen_live(tmp_path):
-    dice = random.Random(4)
-    async with opened(tmp_path) as core:
-        seen = {}
-        while core.ledger.feed.position < 400:
-            await step(core, dice)
-            seen[core.ledger.feed.position] = (core.clock.now(), picture(core.ledger.work, core.clock.now()))
+async def live(core: Core, dice: random.Random, seen: dict[int, tuple[Micros, tuple[dict, dict]]]) -> None:
+    """One life of a daemon's, and what was seen of it; sometimes contents expire, and the clock leaps back."""
+    latest = max((now for now, _ in seen.values()), default=core.clock.now())
+    await recover(core.ledger, core.unfinished, RULES)
+    for _ in range(90):
+        await step(core, dice)
+        over = await core.database.read("SELECT job_id FROM jobs WHERE state IN ('done', 'cancelled', 'failed')")
+        if over and dice.random() < 0.1:
+            await core.do(ExpireJob(job_id=dice.choice(over)[0]))
+        latest = Micros(max(latest, core.clock.now()))  # whose backoff was over is ready, whatever the clock says since
+        seen[core.ledger.feed.position] = (latest, picture(core.ledger.work, latest))
+        if dice.random() < 0.02:
+            core.clock.at -= 20_000_000
+
+
+async def test_state_at_random_positions_and_times_is_the_one_that_was_seen_live(tmp_path):
+    """Over a daemon that is killed again and again, and stopped at last."""
+    dice, seen, clock = random.Random(4), {}, HandClock()
+    for _ in range(5):
+        core = await open_core(tmp_path / "foreman.db", clock)
+        await live(core, dice, seen)
+        await core.crash()
+        clock.at += 60_000_000
     with still(tmp_path / "foreman.db") as file:
+        events = list(History(file).events())
         for position in dice.sample(sorted(seen), 100):
             now, expected = seen[position]
-            found = moment(History(file).events(), position, is_time=False)
+            found = moment(events, position, is_time=False)
             assert picture(found.work(), now) == expected
             assert len(found.jobs) == len(expected[0]) + len(expected[1])
+        for at in (dice.choice(events).at + dice.randint(-1, 1) for _ in range(100)):
+            before = next((event.position for event in events if event.at > at), events[-1].position + 1) - 1
+            assert moment(events, at, is_time=True).position == before
+
+
+async def test_moment_after_the_last_sign_of_a_life_that_was_killed_says_so(tmp_path):
+    core = await open_core(tmp_path / "foreman.db")
+    await core.do(submit("A"))
+    await core.do(StartWorking(job_id="A"))
+    last = core.clock.now()
+    await core.crash()
+    async with opened(tmp_path, HandClock(last + 60_000_000)) as core:
+        await recover(core.ledger, core.unfinished, RULES)
+        core.clock.at += 5_000_000
+        await core.do(Note(event=DaemonStopped(waiting=1)))
+    with still(tmp_path / "foreman.db") as file:
+        events = list(History(file).events())
+    assert moment(events, last + 30_000_000, is_time=True).died_before == last + 60_000_000
+    assert moment(events, last + 62_000_000, is_time=True).died_before is None
+    assert moment(events, 2, is_time=False).died_before is None
+    assert moment(events[:2], last + 30_000_000, is_time=True).died_before is None
+
+
+def test_target_is_away_since_it_went_though_a_start_says_it_once_more():
+    away = [item._replace(stream="daemon") for item in recorded(DEGRADED, DEGRADED)]
+    found = moment(
+        (
+            StoredEvent(item.position, "daemon", 0, item.event.type, item.at, CODEC.encode(item.event), b"")
+            for item in away
+        ),
+        9,
+        is_time=False,
+    )
+    assert found.target_away_since == away[0].at
 
 
 async def test_moment_names_what_ran_what_waited_in_order_and_what_was_over(tmp_path):
@@ -109,17 +167,33 @@ async def test_event_of_a_job_that_never_came_is_named(tmp_path):
         ("9:05", "2026-11-22T09:05:00+02:00"),
         ("2026-11-22T14:02:00Z", "2026-11-22T14:02:00+00:00"),
         ("2026-11-20 08:00", "2026-11-20T08:00:00+02:00"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+00:00"),
     ],
 )
 def test_times_are_read_as_people_write_them(text, expected):
     assert parse_until(text, NOW) == (round(datetime.fromisoformat(expected).timestamp() * 1_000_000), True)
 
 
+def test_time_without_a_zone_is_of_the_season_that_it_lies_in():
+    program = (
+        "from datetime import datetime; from foreman.replay.moment import parse_until;"
+        "print([parse_until(text, datetime(2026, 11, 22))[0] for text in ('2026-07-01 12:00', '2026-11-01 12:00')])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TZ": "CET-1CEST,M3.5.0,M10.5.0/3"},
+        capture_output=True,
+        check=True,
+    )
+    expected = [datetime(2026, 7, 1, 10, tzinfo=UTC), datetime(2026, 11, 1, 11, tzinfo=UTC)]
+    assert json.loads(said.stdout) == [round(at.timestamp() * 1_000_000) for at in expected]
+
+
 def test_number_is_a_position():
     assert parse_until("12345", NOW) == (12_345, False)
 
 
-@pytest.mark.parametrize("text", ["", "noon", "25:00", "14:60", "-3", "14:02:61", "²"])
+@pytest.mark.parametrize("text", ["", "noon", "25:00", "14:60", "-3", "14:02:61", "²", "1" * 5_000])
 def test_what_is_no_time_is_refused_with_examples(text):
     with pytest.raises(RequestInvalid, match="14:02"):
         parse_until(text, NOW)

@@ -8,14 +8,21 @@ import pytest
 
 from foreman.clock import Micros
 from foreman.events.codec import CODEC
-from foreman.events.daemon import DaemonStarted, DaemonStopped, ModelSwapped, TargetDegraded, TargetRecovered
+from foreman.events.daemon import (
+    DaemonStarted,
+    DaemonStopped,
+    ModelSwapped,
+    Scheduling,
+    TargetDegraded,
+    TargetRecovered,
+)
 from foreman.events.history import StoredEvent
 from foreman.events.types import CancelledBy, Event, JobCancelled, JobClass, JobRequeued, RequeueReason
 from foreman.replay.policy import arrival_of, played, recorded
 from foreman.replay.recording import Recording
 from foreman.replay.simulation import NEVER, Discipline, Simulation
 from foreman.scheduling.scheduler import Policy
-from tests.core import CANCELLED, DONE, LOADING, QUEUED, WORKING
+from tests.core import CANCELLED, DONE, FAILED, LOADING, QUEUED, WORKING
 
 SECOND = 1_000_000
 RAN = Discipline("ran", Policy())
@@ -140,7 +147,8 @@ def test_nothing_starts_while_the_target_or_the_daemon_is_away():
 def test_run_that_a_kill_cut_short_ended_with_the_life_that_it_was_in():
     interrupted = JobRequeued(attempt=0, reason=RequeueReason.INTERRUPTED, error="foreman was restarted")
     recording = of(
-        (0, "daemon", STARTED), (0, "A", queued("a")), (0, "A", LOADING), (4, "A", WORKING), (6, "B", queued("a")),
+        (0, "daemon", STARTED), (0, "daemon", TargetRecovered(version="1")),
+        (0, "A", queued("a")), (0, "A", LOADING), (4, "A", WORKING), (6, "B", queued("a")),
         (60, "A", interrupted), (60, "daemon", replace(STARTED, requeued=1)),
         (61, "daemon", TargetRecovered(version="1")), (61, "A", WORKING), (71, "A", DONE),
         (71, "B", WORKING), (81, "B", DONE),
@@ -161,6 +169,118 @@ def test_model_that_went_away_by_itself_is_loaded_once_more():
 def test_model_that_was_there_before_costs_no_load():
     recording = of((5, "A", queued("a")), (5, "A", WORKING), (15, "A", DONE))
     assert (played(recording, RAN).swaps, played(recording, RAN).makespan_s) == (0, 10)
+
+
+def test_starts_that_wait_for_a_load_of_another_job_are_not_late():
+    two = Discipline("two", Policy(parallel=2))
+    recording = of(
+        (0, "A", queued("a")), (0, "B", queued("a")), (0, "C", queued("a")), (0, "D", queued("a")), (0, "A", LOADING),
+        (0.8, "daemon", loads("a")), (0.8, "A", WORKING), (0.8, "B", WORKING),
+        (5, "A", DONE), (5.125, "C", WORKING), (6, "B", DONE), (6, "D", WORKING), (10, "D", DONE), (10, "C", DONE),
+    )  # fmt: skip
+    lates = [attempt.late for course in recording.courses for attempt in course.attempts]
+    assert lates == [0, 0, SECOND // 8, 0]
+    assert played(recording, two).makespan_s == recorded(recording).makespan_s == 10
+
+
+def test_slot_that_stays_empty_until_the_turn_is_over_makes_nobody_late():
+    recording = of(
+        (0, "A", queued("a")), (0, "B", queued("a")), (0, "A", WORKING), (0, "B", WORKING), (1, "C", queued("a")),
+        (2, "A", DONE), (2.75, "B", DONE), (3, "C", WORKING), (4, "C", DONE),
+    )  # fmt: skip
+    assert recording.courses[2].attempts[0].late == SECOND // 4
+
+
+def test_start_comes_as_late_after_what_allowed_it_as_it_did():
+    late = of(
+        (0, "A", queued("a")), (0, "B", queued("a")), (0.25, "A", WORKING), (5, "A", DONE),
+        (5.5, "B", WORKING), (6, "B", DONE), (9, "C", queued("a")), (9, "C", WORKING), (10, "C", DONE),
+    )  # fmt: skip
+    assert late.latency == SECOND // 4
+    assert replace(played(late, RAN), name="recorded") == recorded(late)
+
+
+def test_job_that_failed_before_it_began_takes_nothing_of_the_target():
+    recording = of((0, "A", queued("a")), (1, "A", FAILED), (2, "B", queued("b")), (2, "B", WORKING), (3, "B", DONE))
+    for discipline in (RAN, FIFO, DRAIN):
+        assert (played(recording, discipline).finished, played(recording, discipline).makespan_s) == (2, 3)
+
+
+def test_load_that_broke_takes_as_long_as_it_did_and_leaves_no_model():
+    broke = JobRequeued(attempt=1, reason=RequeueReason.CONNECTION, error="stalled")
+    recording = of(
+        (0, "A", queued("a")), (0, "B", queued("b")), (0, "A", LOADING), (300, "A", broke),
+        (300, "A", LOADING), (304, "daemon", loads("a")), (304, "A", WORKING), (314, "A", DONE),
+        (314, "B", LOADING), (318, "daemon", loads("b")), (318, "B", WORKING), (328, "B", DONE),
+    )  # fmt: skip
+    assert replace(played(recording, RAN), name="recorded") == recorded(recording)
+
+
+def test_model_that_a_request_had_unloaded_is_loaded_for_whoever_comes_next():
+    recording = of(
+        (0, "A", queued("a")), (0, "B", queued("b")), (0, "C", queued("a")), (0, "A", replace(LOADING, evicts=None)),
+        (4, "daemon", loads("a")), (4, "A", WORKING), (14, "A", DONE), (14, "B", replace(LOADING, evicts=None)),
+        (18, "daemon", loads("b")), (18, "B", WORKING), (28, "B", DONE),
+        (28, "C", LOADING), (32, "daemon", loads("a")), (32, "C", WORKING), (42, "C", DONE),
+    )  # fmt: skip
+    assert recording.courses[0].attempts[0].unloads
+    assert replace(played(recording, RAN), name="recorded") == recorded(recording)
+
+
+def test_run_that_an_end_of_the_daemons_cuts_short_is_whichever_runs_then():
+    interrupted = JobRequeued(attempt=0, reason=RequeueReason.INTERRUPTED, error="foreman was shut down")
+    recording = of(
+        (0, "daemon", STARTED), (0, "daemon", TargetRecovered(version="1")),
+        (0, "A", queued("a")), (0, "A", WORKING), (5, "B", queued("b")), (10, "A", DONE),
+        (10, "B", LOADING), (14, "daemon", loads("b")), (14, "B", WORKING), (20, "B", interrupted),
+        (21, "daemon", DaemonStopped(waiting=1)), (30, "daemon", STARTED),
+        (31, "daemon", TargetRecovered(version="1")), (31, "B", WORKING), (51, "B", DONE),
+    )  # fmt: skip
+    assert replace(played(recording, RAN), name="recorded") == recorded(recording)
+    # Its load takes until the end, so that nothing of it is lost, but it is loaded once more.
+    assert played(recording, RAN, {"b": 60.0}).makespan_s == 31 + 60 + 20
+
+
+def test_start_that_was_under_way_when_the_target_went_away_does_not_mean_that_it_is_back():
+    recording = of(
+        (0, "daemon", STARTED), (0, "daemon", TargetRecovered(version="1")), (0, "A", queued("a")), (0, "A", WORKING),
+        (5, "B", queued("a")), (10, "A", DONE), (10, "daemon", TargetDegraded(error="x")), (10.5, "B", WORKING),
+        (10.75, "B", JobRequeued(attempt=0, reason=RequeueReason.UNREACHABLE, error="x")),
+        (60, "daemon", TargetRecovered(version="1")), (60, "B", WORKING), (70, "B", DONE),
+    )  # fmt: skip
+    assert recording.shut == [(10 * SECOND, 60 * SECOND)]
+
+
+def test_each_life_of_the_daemons_is_played_by_its_own_rules():
+    drained, hasty = Policy(max_wait_batch_s=0), Policy(max_wait_batch_s=0.1, swap_share=1.0)
+    jobs = [(0, name, queued(key)) for name, key in zip("ABCD", "abab", strict=True)]
+    recording = of(
+        *jobs, *DRAINED[4:], (60, "daemon", STARTED), (60, "daemon", TargetRecovered(version="1")),
+        *[(60, name + "2", event) for _, name, event in jobs], (900, "E", queued("b")),
+    )  # fmt: skip
+    assert played(recording, Discipline("drained", drained)).swaps == 3
+    both = Discipline("ran", drained, lives=(hasty,))
+    assert played(recording, both).swaps == 5
+
+
+def test_log_says_by_which_rules_it_ran():
+    rules = Scheduling(max_wait_s=600, max_wait_interactive_s=15, swap_share=0.5, parallel=2)
+    told = replace(STARTED, scheduling=rules)
+    assert of((0, "daemon", told), (9, "daemon", told)).lives == [(0, rules), (0, rules)]
+    assert of((0, "daemon", told)).tells_rules
+    assert not of((0, "daemon", told), (9, "daemon", STARTED)).tells_rules
+
+
+def test_job_that_the_log_ends_before_is_done_where_other_rules_come_to_it_in_time():
+    recording = of(
+        (0, "A", queued("a")), (0, "B", queued("b")), (0, "C", queued("b")),
+        (0, "A", LOADING), (4, "daemon", loads("a")), (4, "A", WORKING), (14, "A", DONE),
+        (14, "B", LOADING), (18, "daemon", loads("b")), (18, "B", WORKING), (60, "D", queued("a")),
+    )  # fmt: skip
+    assert (recorded(recording).finished, played(recording, DRAIN).finished) == (1, 1)
+    # B was at work for 42 s at least; C, of which nothing is known, takes the 10 s that A did.
+    assert played(recording, DRAIN, {"b": 0.0}).finished == 2
+    assert recorded(recording).busy_share == (10 + 42) / 14
 
 
 def test_side_by_side_means_one_model_only():
