@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -32,6 +33,14 @@ PREFLIGHT: Final = {
 }
 #: What a preflight's answer depends on, beside the origin.
 PREFLIGHT_VARIES: Final = ("Access-Control-Request-Method", "Access-Control-Request-Headers")
+
+#: For what is no page of foreman's own: opened as one it runs nothing, whatever a caller, a model or a target wrote.
+NO_PAGE: Final = MappingProxyType(
+    {
+        "x-content-type-options": "nosniff",
+        "content-security-policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    }
+)
 
 
 def check_token(request: Request, token: str | None) -> None:
@@ -99,6 +108,12 @@ def _host(place: str) -> str:
         return urlsplit(f"//{place}").hostname or ""
     except ValueError:
         return ""
+
+
+def make_inert(response: BaseHTTPResponse) -> None:
+    """Tell the browser that this is no page, unless the answer has said for itself what it is."""
+    for name, value in NO_PAGE.items():
+        response.headers.setdefault(name, value)
 
 
 def allow_origin(request: Request, response: BaseHTTPResponse) -> None:

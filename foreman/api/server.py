@@ -23,7 +23,7 @@ from sanic.response import BaseHTTPResponse, raw
 from foreman.api import audit, blocking, deliveries, events, follow, jobs, metrics, ollama, queue, statistics, system
 from foreman.api.dashboard import files as dashboard
 from foreman.api.desk import Desk, desk_of
-from foreman.api.doors import allow_origin, check_token, is_foreign
+from foreman.api.doors import allow_origin, check_token, is_foreign, make_inert
 from foreman.api.errors import JSON, REQUEST_CANCELED, error_body, error_response
 from foreman.api.relay import answer, pass_on
 from foreman.errors import ForemanError, NotFound, QueueFull, TooLarge
@@ -157,9 +157,9 @@ def create_app(
 
     async def finish(request: Request, response: BaseHTTPResponse) -> None:
         response.headers.setdefault("date", formatdate(usegmt=True))
+        make_inert(response)
         allow_origin(request, response)
-        began = getattr(request.ctx, "began", None)
-        if began is not None:
+        if (began := getattr(request.ctx, "began", None)) is not None:
             route, method = (request.route.ctx.label, request.method) if request.route else NO_ENDPOINT
             desk.answered(route, method, response.status, desk.clock.monotonic() - began)
 

@@ -39,6 +39,20 @@ async def test_every_route_but_the_probes_needs_the_token(tmp_path):
         assert {call.method for call in fake.calls} <= {"GET"}  # foreman's own polls
 
 
+async def test_no_answer_but_the_dashboard_s_can_be_a_page(tmp_path):
+    async with FakeOllama(["a"]) as fake, running(tmp_path, fake.url) as foreman:
+        fake.inject("status", status=200, body="<script>alert(1)</script>", on="/api/show")
+        job_id = await foreman.submit()
+        await foreman.until_finished(job_id)
+        own = [f"/jobs/{job_id}/artifacts/{name}" for name in ("request", "completion", "stream")]
+        asked = [("GET", path) for path in ("/", "/jobs", f"/jobs/{job_id}/stream", "/events", "/nope", *own)]
+        asked += [("POST", "/api/chat"), ("POST", "/api/show"), ("POST", "/queue"), ("GET", "/api/tags/")]
+        for method, path in asked:
+            answer = await foreman.client.request(method, path, json=CHAT if method == "POST" else None)
+            assert answer.headers["x-content-type-options"] == "nosniff", (method, path)
+            assert answer.headers["content-security-policy"] == doors.NO_PAGE["content-security-policy"], (method, path)
+
+
 async def test_unknown_paths_need_the_token_too(tmp_path):
     async with FakeOllama() as fake, running(tmp_path, fake.url, token=TOKEN) as foreman:
         assert (await foreman.client.get("/nope")).status_code == 401

@@ -6,6 +6,7 @@ import { href, route } from "./router.js";
 import { locked } from "./token.js";
 import { Fragment, createRef, h, render } from "./ui.js";
 import { Banner } from "./parts/banner.js";
+import { Guard } from "./parts/guard.js";
 import { Empty } from "./parts/basics.js";
 import { Header } from "./parts/header.js";
 import { Watching } from "./parts/watching.js";
@@ -16,7 +17,7 @@ import { Models } from "./views/models.js";
 import { Overview } from "./views/overview.js";
 import { Webhooks } from "./views/webhooks.js";
 
-const TITLES = { "": "Overview", jobs: "Jobs", models: "Models", webhooks: "Webhooks" };
+const TITLES = new Map([["", "Overview"], ["jobs", "Jobs"], ["models", "Models"], ["webhooks", "Webhooks"]]);
 
 class App extends Watching {
   #main = createRef();
@@ -55,7 +56,7 @@ class App extends Watching {
       h("a", { class: "skip", href: "#main", onClick: skip }, "Skip to content"),
       h(Header, { page, open }),
       open && h(Banner),
-      h("main", { id: "main", ref: this.#main, tabIndex: -1 }, open ? this.#view() : h(Locked)),
+      h("main", { id: "main", ref: this.#main, tabIndex: -1 }, h(Guard, { key: this.#place() }, open ? this.#view() : h(Locked))),
       h(Notice),
     );
   }
@@ -79,7 +80,7 @@ class App extends Watching {
 
   #title(of = undefined) {
     const [page = "", id] = route.get().parts;
-    const name = locked.get() ? "Token" : (of ?? (id ? `Job ${id}` : (TITLES[page] ?? "Not found")));
+    const name = locked.get() ? "Token" : (of ?? (id ? `Job ${id}` : (TITLES.get(page) ?? "Not found")));
     document.title = `${name} · foreman`;
   }
 }

@@ -21,7 +21,7 @@ export class Backoff {
     this.#failures += 1;
     const ended = new AbortController();
     await new Promise((resolve) => {
-      const timer = setTimeout(resolve, longest * (0.5 + Math.random() / 2));
+      const timer = setTimeout(resolve, longest * (0.2 + Math.random() * 0.8));
       const stop = () => (clearTimeout(timer), resolve());
       signal.addEventListener("abort", stop, { signal: ended.signal });
       window.addEventListener("online", stop, { signal: ended.signal });

@@ -10,6 +10,8 @@ import { Value } from "./value.js";
 
 /** foreman gives a sign of life every 15 s; after this long without one the connection is dead. */
 const SILENCE_MS = 40_000;
+/** A connection that is heard after this long is a good one; a server that ends each at once is not to be besieged. */
+const GOOD_MS = 3_000;
 
 /** @typedef {{position: number, stream: string, type: string, at: string, data: any}} LogEvent */
 
@@ -45,6 +47,13 @@ export class Feed {
     this.state.set("paused");
   }
 
+  /** Connect anew: the connection may be dead without anybody having been told. */
+  restart() {
+    if (!this.#running) return;
+    this.stop();
+    this.start();
+  }
+
   async #stay(signal) {
     const backoff = new Backoff();
     while (!signal.aborted) {
@@ -52,7 +61,6 @@ export class Feed {
         await this.#listen(signal, () => backoff.reset());
       } catch (error) {
         if (error.status === 400) this.#lastId = null; // the id is none that this foreman understands
-        if (error.status === 401) return; // the page is locked, and starts anew with another token
       }
       if (signal.aborted) return;
       this.state.set("reconnecting");
@@ -65,6 +73,7 @@ export class Feed {
     const close = () => connection.abort();
     signal.addEventListener("abort", close);
     let watchdog = setTimeout(close, SILENCE_MS);
+    const began = performance.now();
     try {
       const headers = { accept: "text/event-stream" };
       if (this.#lastId !== null) headers["last-event-id"] = this.#lastId;
@@ -76,7 +85,7 @@ export class Feed {
       for (;;) {
         const { done, value } = await reader.read();
         if (done) return;
-        heard();
+        if (performance.now() - began > GOOD_MS) heard();
         clearTimeout(watchdog);
         watchdog = setTimeout(close, SILENCE_MS);
         take(value);

@@ -5,6 +5,7 @@
 
 import { request, withQuery } from "./api.js";
 import { Backoff } from "./backoff.js";
+import { text } from "./format.js";
 
 /** @typedef {{thinking: string, content: string}} Piece */
 
@@ -13,14 +14,13 @@ import { Backoff } from "./backoff.js";
  * @param {object} to
  * @param {(piece: Piece) => void} to.take - some more of the answer
  * @param {() => void} to.voided - the job was begun anew: forget what came before
- * @param {() => void} to.ended - there will be no more
  * @param {AbortSignal} signal - to stop
  */
-export async function follow(id, { take, voided, ended }, signal) {
+export async function follow(id, { take, voided }, signal) {
   const place = { run: 1, offset: 0 };
   const backoff = new Backoff();
-  const line = (text) => {
-    const parsed = decoded(text);
+  const line = (json) => {
+    const parsed = decoded(json);
     if (parsed?.foreman?.event === "run") {
       [place.run, place.offset] = [parsed.foreman.run, 0];
       voided();
@@ -33,14 +33,10 @@ export async function follow(id, { take, voided, ended }, signal) {
     try {
       const response = await request(withQuery(`/jobs/${encodeURIComponent(id)}/stream`, place), { signal });
       await lines(response, line, () => backoff.reset());
-      ended();
       return;
     } catch (error) {
       if (signal.aborted) return;
-      if (error.status >= 400 && error.status < 500) {
-        ended(); // it has expired, or the page is locked
-        return;
-      }
+      if (error.status >= 400 && error.status < 500) return; // it has expired, or the page is locked
       await backoff.wait(signal);
     }
   }
@@ -54,17 +50,21 @@ async function lines(response, line, heard) {
     const { done, value } = await reader.read();
     if (done) break;
     heard();
-    const found = (rest + value).split("\n");
-    rest = found.pop();
-    for (const text of found) if (text.trim()) line(text);
+    // Only what is new is looked through: an answer in one piece is a line of megabytes.
+    const [first, ...others] = value.split("\n");
+    rest += first;
+    for (const next of others) {
+      if (rest.trim()) line(rest);
+      rest = next;
+    }
   }
   if (rest.trim()) line(rest);
 }
 
-/** @param {string} text */
-function decoded(text) {
+/** @param {string} json */
+function decoded(json) {
   try {
-    return JSON.parse(text);
+    return JSON.parse(json);
   } catch {
     return null; // a line that the target broke off
   }
@@ -77,9 +77,7 @@ function decoded(text) {
  */
 export function piece(line) {
   const said = line?.message ?? { content: line?.response, thinking: line?.thinking };
-  const calls = (said.tool_calls ?? []).map(({ function: called }) => {
-    const name = called?.name ?? "";
-    return `\n[calls ${name}(${JSON.stringify(called?.arguments ?? {})})]\n`;
-  });
-  return { thinking: String(said.thinking ?? ""), content: String(said.content ?? "") + calls.join("") };
+  const calls = Array.isArray(said.tool_calls) ? said.tool_calls.map((call) => call?.function) : [];
+  const words = calls.map((called) => `\n[calls ${text(called?.name)}(${JSON.stringify(called?.arguments ?? {})})]\n`);
+  return { thinking: text(said.thinking), content: text(said.content) + words.join("") };
 }

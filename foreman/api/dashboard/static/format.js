@@ -117,5 +117,8 @@ export function span(from, to) {
   return `${day}${minuteTime.format(first)}–${minuteTime.format(last)}`;
 }
 
-/** @param {string | null | undefined} model - as people write it */
-export const model = (name) => (name ?? NOTHING).replace(/:latest$/, "");
+/** @param {string | null | undefined} name - a model's, as people write it */
+export const model = (name) => text(name ?? NOTHING).replace(/:latest$/, "");
+
+/** @param {any} value - of JSON that others wrote, where a text is to be expected */
+export const text = (value) => (typeof value === "string" ? value : value == null ? "" : JSON.stringify(value));

@@ -4,6 +4,13 @@ import * as live from "./live.js";
 
 /** @typedef {{data: any, error: Error | null}} Known */
 
+/** An answer that takes longer than this does not come: its connection is dead, and nobody has told the browser. */
+const PATIENCE_MS = 60_000;
+/** How soon to ask again after a failure that is not the question's fault. */
+const AGAIN_MS = 10_000;
+/** However slow foreman is, the page takes no more than a part of its time. */
+const RESTS = 4;
+
 export class Resource {
   /** @type {any} the last answer; null before the first */
   data = null;
@@ -19,15 +26,16 @@ export class Resource {
   #stale = false;
   #timer = 0;
   #askedAt = -Infinity;
+  #tookMs = 0;
 
   /**
    * @param {object} how
    * @param {(signal: AbortSignal) => Promise<any>} how.load
    * @param {(event: import("./feed.js").LogEvent) => boolean} [how.concerns] - which events make it stale
-   * @param {number} [how.restMs] - the least time between two questions
+   * @param {() => number} [how.restMs] - the least time between two questions
    * @param {(data: any) => number} [how.everyMs] - how soon it is stale without an event; 0 for never
    */
-  constructor({ load, concerns = () => false, restMs = 500, everyMs = () => 0 }) {
+  constructor({ load, concerns = () => false, restMs = () => 500, everyMs = () => 0 }) {
     this.#load = load;
     this.#concerns = concerns;
     this.#restMs = restMs;
@@ -59,13 +67,17 @@ export class Resource {
   /** It is stale: ask soon. */
   refresh() {
     this.#stale = true;
-    if (!this.#asking) this.#plan(this.#askedAt + this.#restMs - performance.now());
+    if (!this.#asking) this.#plan(this.#pause());
   }
 
-  /** @param {any} data - known without asking */
-  put(data) {
-    this.data = data;
-    this.#tell();
+  /** It is stale, and somebody waits for it: ask now. */
+  refreshNow() {
+    this.#stale = true;
+    if (!this.#asking) this.#plan(0);
+  }
+
+  #pause() {
+    return this.#askedAt + Math.max(this.#restMs(), RESTS * this.#tookMs) - performance.now();
   }
 
   #plan(inMs) {
@@ -81,7 +93,7 @@ export class Resource {
     const asking = new AbortController();
     this.#asking = asking;
     try {
-      const data = await this.#load(asking.signal);
+      const data = await this.#load(AbortSignal.any([asking.signal, AbortSignal.timeout(PATIENCE_MS)]));
       if (asking.signal.aborted) return;
       [this.data, this.error] = [data, null];
     } catch (error) {
@@ -89,9 +101,12 @@ export class Resource {
       this.error = error;
     }
     this.#asking = null;
+    this.#tookMs = performance.now() - this.#askedAt;
     this.#tell();
-    const everyMs = this.#everyMs(this.data);
-    if (this.#stale) this.#plan(this.#askedAt + this.#restMs - performance.now());
+    const { status } = this.error ?? {};
+    const refused = status >= 400 && status < 500;
+    const everyMs = this.error && !refused ? AGAIN_MS : this.#everyMs(this.data);
+    if (this.#stale) this.#plan(this.#pause());
     else if (everyMs) this.#plan(everyMs);
   }
 

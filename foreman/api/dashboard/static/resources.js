@@ -1,6 +1,7 @@
 /** What there is to be shown, and which events make it stale. */
 
 import { get } from "./api.js";
+import { now } from "./clock.js";
 import { Resource } from "./resource.js";
 
 const ofJobs = (event) => event.type.startsWith("job.");
@@ -9,9 +10,12 @@ const ofModels = (event) => event.type === "model.swapped" || ofTarget(event);
 
 /** How the daemon and its target are; also what changes without an event is seen in time. */
 export const health = new Resource({
-  load: (signal) => get("/healthz", {}, signal),
+  load: async (signal) => {
+    const data = await get("/healthz", {}, signal);
+    return { ...data, up_since: new Date(now() - data.uptime_seconds * 1_000).toISOString() };
+  },
   concerns: (event) => ofTarget(event) || ofJobs(event),
-  restMs: 1_000,
+  restMs: () => 1_000,
   everyMs: () => 10_000,
 });
 
@@ -26,7 +30,7 @@ export const queue = new Resource({
 export const loaded = new Resource({
   load: (signal) => get("/api/ps", {}, signal),
   concerns: ofModels,
-  restMs: 1_000,
+  restMs: () => 1_000,
   everyMs: () => 15_000,
 });
 
@@ -34,7 +38,7 @@ export const loaded = new Resource({
 export const tags = new Resource({
   load: (signal) => get("/api/tags", {}, signal),
   concerns: ofTarget,
-  restMs: 2_000,
+  restMs: () => 2_000,
   everyMs: () => 60_000,
 });
 
@@ -57,7 +61,7 @@ export function statistics(window) {
   if (!byWindow.has(window)) {
     const load = (signal) => get("/statistics", { window }, signal);
     const concerns = (event) => ofJobs(event) || ofModels(event);
-    byWindow.set(window, new Resource({ load, concerns, restMs: 5_000, everyMs: () => 30_000 }));
+    byWindow.set(window, new Resource({ load, concerns, restMs: () => 5_000, everyMs: () => 30_000 }));
   }
   return byWindow.get(window);
 }

@@ -7,7 +7,7 @@ import { Value } from "./value.js";
 /** @returns {Route} */
 function read() {
   const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
-  return { path, parts: path.split("/").filter(Boolean).map(decoded), query: new URLSearchParams(query) };
+  return { path, parts: path.split("/").map(decoded).filter(named), query: new URLSearchParams(query) };
 }
 
 /** @param {string} part */
@@ -18,6 +18,9 @@ function decoded(part) {
     return part;
   }
 }
+
+/** @param {string} part - not of dots alone: in the path of a request these would lead to another route */
+const named = (part) => !/^\.{0,2}$/.test(part);
 
 /** @type {Value<Route>} */
 export const route = new Value(read());

@@ -42,6 +42,17 @@ export function forget() {
   locked.set(true);
 }
 
+/** What another window of this browser does with the token on this device holds here, too. */
+window.addEventListener("storage", () => {
+  const kept = local.get(KEY);
+  if (kept === null && token && session.get(KEY) === null) forget();
+  if (kept !== null && locked.get()) {
+    token = kept;
+    held.set(true);
+    locked.set(false);
+  }
+});
+
 function forgetStored() {
   session.remove(KEY);
   local.remove(KEY);

@@ -2,7 +2,7 @@
 
 import { model as modelName } from "../format.js";
 import { href } from "../router.js";
-import { h } from "../ui.js";
+import { Fragment, h } from "../ui.js";
 
 /** A named region with its heading. Props: `title`, `id`, `aside` for the heading's far end, `children`. */
 export function Section({ title, id, aside, class: name = "", children }) {
@@ -37,13 +37,18 @@ export const Command = ({ children }) =>
   h("pre", { class: "command", tabIndex: 0, role: "group", "aria-label": "Command" }, children);
 
 /**
- * A resource's data drawn, or why there is none. What is known stays on show when a later question fails.
+ * A resource's data drawn, or why there is none. What is known stays on show when a later question fails, and says so;
+ * but not while foreman is not reached at all, which the top of the page tells.
  * @param {import("../resource.js").Resource} resource
  * @param {(data: any) => any} draw
  */
 export function known(resource, draw) {
-  if (resource.data !== null) return draw(resource.data);
-  if (resource.error) return h("p", { class: "fault" }, `This could not be loaded: ${resource.error.message}.`);
+  const { data, error } = resource;
+  if (data !== null) {
+    const old = error && error.status !== 0 && h("p", { class: "fault" }, `This is as it was: ${error.message}.`);
+    return h(Fragment, null, old, draw(data));
+  }
+  if (error) return h("p", { class: "fault" }, `This could not be loaded: ${error.message}.`);
   return h("p", { class: "loading" }, "Loading…");
 }
 

@@ -10,8 +10,11 @@ import { Watching } from "./watching.js";
 
 const WORDS = { "1h": "1 hour", "6h": "6 hours", "24h": "24 hours", "7d": "7 days", "30d": "30 days" };
 
-/** Round seconds, minutes, hours and days, so that an axis does not count in 40 seconds. */
-const ROUND = [0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, 86_400, 172_800, 604_800];
+/** Round parts of a second, seconds, minutes, hours and days, so that an axis does not count in 40 seconds. */
+const ROUND = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, 86_400, 172_800, 604_800];
+
+/** Whole jobs: there is no half of one. */
+const WHOLE = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((figure) => figure * 10 ** power)).flat();
 
 /** @param {URLSearchParams} query - the window that an address asks for */
 export const windowOf = (query) => (WINDOWS.includes(query.get("window")) ? query.get("window") : "1h");
@@ -69,6 +72,7 @@ function Drawn({ data, window }) {
       title: "Jobs ended",
       summary: `${number(done)} done, ${number(failed)} failed and ${number(cancelled)} cancelled ${last}.`,
       format: short,
+      steps: WHOLE,
       series: ["cancelled", "failed", "done"].map((name) => ({ name, color: `--${name}`, values: values(name), bars: true })),
     }),
     h(Chart, {

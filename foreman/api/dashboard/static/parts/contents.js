@@ -2,7 +2,7 @@
 
 import { request } from "../api.js";
 import { piece } from "../follow.js";
-import { count, size } from "../format.js";
+import { count, size, text } from "../format.js";
 import { Component, h } from "../ui.js";
 import { LongText, save } from "./longtext.js";
 
@@ -105,7 +105,6 @@ export class Prompt extends Component {
  * @returns {{role: string, text: string, images: number}[]}
  */
 function said(json) {
-  const text = (value) => (typeof value === "string" ? value : value == null ? "" : JSON.stringify(value));
   const images = (list) => (Array.isArray(list) ? list.length : 0);
   if (Array.isArray(json?.messages)) {
     return json.messages.map((message) => ({

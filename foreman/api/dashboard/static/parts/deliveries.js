@@ -9,6 +9,9 @@ import { JobLink, State } from "./basics.js";
 import { Table } from "./table.js";
 import { Ago, At } from "./time.js";
 
+/** What is due within this time is not worth a figure. */
+const SOON_MS = 5_000;
+
 /**
  * Have webhooks sent once more, and say what came of it.
  * @param {string} path
@@ -51,7 +54,7 @@ export function Deliveries({ deliveries, caption, withJob = false, onSent }) {
 function Next({ of }) {
   if (of.waits_for) return h("span", { class: "quiet" }, "after the one before it");
   if (!of.next_attempt_at) return "–";
-  return Date.parse(of.next_attempt_at) <= now() ? "due" : h(Ago, { at: of.next_attempt_at });
+  return Date.parse(of.next_attempt_at) - now() < SOON_MS ? "due" : h(Ago, { at: of.next_attempt_at });
 }
 
 function Tried({ of: { attempt_count: times, attempts } }) {

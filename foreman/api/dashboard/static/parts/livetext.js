@@ -7,11 +7,18 @@ import * as live from "../live.js";
 import { follow } from "../follow.js";
 import { locked } from "../token.js";
 import { Component, createRef, h } from "../ui.js";
+import { followable, windows } from "../windows.js";
 
 /** Characters that stay in the page unless the caller says otherwise. */
 const KEPT = 8_000;
 
-/** Props: `id` of the job, `kept`, `waiting` (what to say before the first word), `onEnd`, and others for the element. */
+const crowded = () =>
+  `Not followed here: ${windows.get()} windows show the dashboard, and a browser has six connections for all of them.`;
+
+/**
+ * Props: `id` of the job, `kept`, `waiting` (what to say before the first word), `place` (how many are followed before
+ * this one), and others for the element.
+ */
 export class LiveText extends Component {
   #box = createRef();
   #following = null;
@@ -21,9 +28,16 @@ export class LiveText extends Component {
   #stops = [];
 
   componentDidMount() {
-    const attend = () => (live.awake() ? this.#start() : this.#stop());
+    const attend = () => {
+      const room = (this.props.place ?? 0) < followable();
+      this.#box.current.dataset.waiting = room ? this.props.waiting : crowded();
+      if (live.awake() && room) this.#start();
+      else this.#stop();
+      if (!room) this.#clear();
+    };
     document.addEventListener("visibilitychange", attend);
-    this.#stops = [locked.watch(attend), () => document.removeEventListener("visibilitychange", attend)];
+    this.#stops = [locked, windows].map((value) => value.watch(attend));
+    this.#stops.push(() => document.removeEventListener("visibilitychange", attend));
     attend();
   }
 
@@ -37,7 +51,7 @@ export class LiveText extends Component {
     return false;
   }
 
-  render({ id, kept, waiting, onEnd, ...rest }) {
+  render({ id, kept, waiting, place, ...rest }) {
     return h("div", { ...rest, ref: this.#box, class: "live-text", tabIndex: 0, role: "group", "data-waiting": waiting });
   }
 
@@ -48,7 +62,6 @@ export class LiveText extends Component {
     const to = {
       take: (piece) => this.#take(piece),
       voided: () => this.#clear(),
-      ended: () => this.props.onEnd?.(),
     };
     follow(this.props.id, to, this.#following.signal);
   }

@@ -22,7 +22,7 @@ export class Running extends Watching {
       { title: "Running", id: "running", class: "running", aside: queue.data?.mode.reason },
       known(queue, ({ running, count }) =>
         running.length
-          ? running.map((job, index) => h(One, { key: job.job_id, job, followed: index < FOLLOWED }))
+          ? running.map((job, index) => h(One, { key: job.job_id, job, index }))
           : h(Idle, { waiting: count }),
       ),
     );
@@ -39,7 +39,7 @@ function Idle({ waiting }) {
   );
 }
 
-function One({ job, followed }) {
+function One({ job, index }) {
   const loading = job.phase === "loading";
   return h(
     "article",
@@ -60,11 +60,12 @@ function One({ job, followed }) {
       h(Figure, { name: "tokens/s" }, rate(job.tokens_per_second)),
       h(Figure, { name: "ends in" }, h(Eta, { of: job })),
     ),
-    followed &&
+    index < FOLLOWED &&
       h(LiveText, {
         // Drawn anew for each attempt and phase, so that a load says that it is one.
         key: `${job.attempt} ${job.phase}`,
         id: job.job_id,
+        place: index,
         "data-testid": "live-text",
         "aria-label": `The answer to ${job.job_id} so far`,
         waiting: waitingWords(job),
@@ -72,11 +73,9 @@ function One({ job, followed }) {
   );
 }
 
-/** What stands where the answer will be. */
-function waitingWords(job) {
-  if (job.phase === "loading") return "The model is being loaded…";
-  return job.tokens === null ? "This answer comes in one piece, at its end." : "No word yet: the prompt is being read…";
-}
+/** What stands where the answer will be. Before its first word nobody can tell whether it comes word by word. */
+const waitingWords = ({ phase }) =>
+  phase === "loading" ? "The model is being loaded…" : "No word yet: the prompt is being read, or the answer comes in one piece…";
 
 /** A figure and its name. */
 export const Figure = ({ name, children }) => h("div", { class: "figure" }, h("dt", null, name), h("dd", null, children));

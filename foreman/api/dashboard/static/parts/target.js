@@ -37,7 +37,7 @@ function Facts({ data }) {
     h(Fact, { name: "Away since" }, since && h(At, { at: since })),
     h(Fact, { name: "Last answer" }, data.target.last_success && h(Ago, { at: data.target.last_success })),
     h(Fact, { name: "foreman" }, data.version),
-    h(Fact, { name: "Up since" }, h(Ago, { at: new Date(Date.now() - data.uptime_seconds * 1_000).toISOString() })),
+    h(Fact, { name: "Up since" }, h(Ago, { at: data.up_since })),
     h(Fact, { name: "Events in the log" }, number(data.log_position)),
   );
 }

@@ -4,7 +4,7 @@ import { count, number } from "../format.js";
 import { href } from "../router.js";
 import { queue } from "../resources.js";
 import { h } from "../ui.js";
-import { Command, Empty, JobLink, Section, exampleSubmit, known } from "./basics.js";
+import { Empty, JobLink, Section, known } from "./basics.js";
 import { Eta } from "./running.js";
 import { Table } from "./table.js";
 import { Ago } from "./time.js";
@@ -57,6 +57,5 @@ function Line({ line }) {
 }
 
 function Nothing() {
-  if (queue.data.running.length) return h(Empty, null, "Nothing waits: whoever comes now is next.");
-  return h(Empty, null, h("p", null, "Nothing waits. Submit a job:"), h(Command, null, exampleSubmit()));
+  return h(Empty, null, queue.data.running.length ? "Nothing waits: whoever comes now is next." : "Nothing waits.");
 }

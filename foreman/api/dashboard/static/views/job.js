@@ -65,10 +65,11 @@ export class JobPage extends Watching {
   }
 
   #actions(state) {
-    const disabled = this.state.busy;
-    if (OPEN.has(state)) return h("button", { type: "button", class: "danger", disabled, onClick: () => this.setState({ asking: true }) }, "Cancel job");
-    if (state === "expired") return null;
-    return h("button", { type: "button", disabled, onClick: () => this.#retry() }, "Retry as a new job");
+    const { busy } = this.state;
+    // Not `disabled`, which would take the keyboard away from it.
+    const button = (name, act, more) => h("button", { type: "button", "aria-disabled": busy, onClick: () => busy || act(), ...more }, name);
+    if (OPEN.has(state)) return button("Cancel job", () => this.setState({ asking: true }), { class: "danger" });
+    return state === "expired" ? null : button("Retry as a new job", () => this.#retry());
   }
 
   #question() {
@@ -90,13 +91,13 @@ export class JobPage extends Watching {
   }
 
   async #cancel() {
-    await this.#attempt("Not cancelled", () => send("DELETE", `/jobs/${this.props.id}`));
+    await this.#attempt("Not cancelled", () => send("DELETE", `/jobs/${encodeURIComponent(this.props.id)}`));
     this.#job.refresh();
   }
 
   async #retry() {
     const headers = { "idempotency-key": this.#retryKey };
-    const made = await this.#attempt("Not retried", () => send("POST", `/jobs/${this.props.id}/retry`, { headers }));
+    const made = await this.#attempt("Not retried", () => send("POST", `/jobs/${encodeURIComponent(this.props.id)}/retry`, { headers }));
     if (!made) return;
     say("A new job is queued; this is its page.", { seen: true });
     go(`jobs/${made.job_id}`);

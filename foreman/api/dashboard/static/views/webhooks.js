@@ -1,19 +1,17 @@
 /** Webhook health: how deliveries stand, which receivers do badly, and every delivery, newest first. */
 
-import { get } from "../api.js";
 import { count, number, short } from "../format.js";
-import { Resource } from "../resource.js";
 import { statistics } from "../resources.js";
 import { go } from "../router.js";
 import { h } from "../ui.js";
 import { Command, Empty, Section, known } from "../parts/basics.js";
 import { Deliveries, redeliver } from "../parts/deliveries.js";
 import { Confirm } from "../parts/dialog.js";
+import { ListEnd, Newest } from "../parts/newest.js";
 import { Table } from "../parts/table.js";
 import { Ago } from "../parts/time.js";
 import { Watching } from "../parts/watching.js";
 
-const PAGE = 50;
 const STATES = ["pending", "delivered", "dead", "gone"];
 const health = () => statistics("1h");
 
@@ -21,23 +19,14 @@ const health = () => statistics("1h");
 export class Webhooks extends Watching {
   #state = STATES.includes(this.props.route.query.get("state")) ? this.props.route.query.get("state") : "";
   #receiver = this.props.route.query.get("receiver") ?? "";
-  #first = new Resource({
-    load: (signal) => get("/deliveries", this.#query(), signal),
-    concerns: (event) => event.type.startsWith("job."),
-    restMs: 1_000,
-    everyMs: () => 5_000,
-  });
-  state = { older: [], next: undefined, loading: false, fault: "", asking: "" };
+  #newest = new Newest("/deliveries", { state: this.#state, receiver: this.#receiver }, { everyMs: () => 5_000 });
+  state = { asking: "" };
 
   watches() {
-    return [health(), this.#first];
+    return [health(), this.#newest];
   }
 
-  #query() {
-    return { state: this.#state, receiver: this.#receiver, limit: PAGE };
-  }
-
-  render(_, { asking, fault }) {
+  render(_, { asking }) {
     return h(
       "div",
       { class: "view" },
@@ -45,7 +34,7 @@ export class Webhooks extends Watching {
       h(Section, { title: "Health", id: "health" }, known(health(), ({ webhooks }) => h(Totals, { webhooks }))),
       h(Section, { title: "Receivers", id: "receivers", aside: "those that do worst" }, known(health(), ({ webhooks }) => this.#receivers(webhooks.receivers))),
       this.#filter(),
-      h(Section, { title: "Deliveries", id: "deliveries" }, known(this.#first, (data) => this.#list(data)), fault && h("p", { class: "fault", role: "alert" }, fault)),
+      h(Section, { title: "Deliveries", id: "deliveries" }, known(this.#newest, (data) => this.#list(data))),
       asking && this.#question(asking),
     );
   }
@@ -70,7 +59,7 @@ export class Webhooks extends Watching {
       close();
       redeliver("/deliveries/redeliver", { state: "dead", receiver }, () => {
         health().refresh();
-        this.#first.refresh();
+        this.#newest.refreshNow();
       });
     };
     return h(
@@ -90,27 +79,12 @@ export class Webhooks extends Watching {
   }
 
   #list({ deliveries, next }) {
-    const { older, loading } = this.state;
-    const newest = new Set(deliveries.map((one) => one.id));
-    const all = [...deliveries, ...older.filter((one) => !newest.has(one.id))];
-    if (!all.length) return h(Nothing, { filtered: Boolean(this.#state || this.#receiver) });
-    const following = this.state.next === undefined ? next : this.state.next;
-    const more = () => this.#more(deliveries, following);
+    if (!deliveries.length) return h(Nothing, { filtered: Boolean(this.#state || this.#receiver) });
+    const words = `${count(deliveries.length, "delivery", "deliveries")} shown, each with its last attempt`;
     return [
-      h(Deliveries, { key: "table", deliveries: all, caption: "Deliveries, newest first", withJob: true, onSent: () => this.#first.refresh() }),
-      h("p", { key: "more", class: "more" }, `${count(all.length, "delivery", "deliveries")} shown, each with its last attempt. `, following && h("button", { type: "button", disabled: loading, onClick: more }, "Load more")),
+      h(Deliveries, { key: "table", deliveries, caption: "Deliveries, newest first", withJob: true, onSent: () => this.#newest.refreshNow() }),
+      h(ListEnd, { key: "end", list: this.#newest, shown: deliveries.length, words, next }),
     ];
-  }
-
-  async #more(deliveries, cursor) {
-    this.setState({ loading: true, fault: "" });
-    try {
-      const page = await get("/deliveries", { ...this.#query(), cursor });
-      this.setState(({ older }) => ({ older: [...(older.length ? older : deliveries), ...page.deliveries], next: page.next }));
-    } catch (error) {
-      this.setState({ fault: `More could not be loaded: ${error.message}.` });
-    }
-    this.setState({ loading: false });
   }
 }
 
