@@ -36,6 +36,7 @@
     ├── CopyFailed
     ├── DatabaseLocked
     ├── DatabaseUnusable
+    │   └── SchemaOlder
     └── ConfigError
 
 `code` is the wire contract (stable), the message is for people, `hint` is the operator's next step.
@@ -50,8 +51,11 @@ class ForemanError(Exception):
     code: str = "internal"
     hint: str = ""
 
-    def __init__(self, message: str = "") -> None:
+    def __init__(self, message: str = "", *, hint: str | None = None) -> None:
+        """`hint` is a next step that fits better than that of all errors of this kind."""
         super().__init__(message or (type(self).__doc__ or "").strip())
+        if hint is not None:
+            self.hint = hint
 
 
 class RequestInvalid(ForemanError):
@@ -266,6 +270,13 @@ class DatabaseUnusable(ForemanError):
 
     code = "database_unusable"
     hint = "check FOREMAN_DB_PATH, the folder's permissions and the free space"
+
+
+class SchemaOlder(DatabaseUnusable):
+    """An older foreman wrote this database."""
+
+    code = "schema_older"
+    hint = "a start of this foreman brings it up to date; before that `foreman backup` and `foreman export` read it"
 
 
 class ConfigError(ForemanError):

@@ -6,7 +6,7 @@ from typing import Final
 
 from foreman.audit.findings import Code, Finding, Findings
 from foreman.commands.schema import MIGRATIONS
-from foreman.errors import DatabaseUnusable
+from foreman.errors import DatabaseUnusable, SchemaOlder
 from foreman.storage.blueprint import SELECT, blueprint
 from foreman.storage.reading import Row
 from foreman.storage.still import Still
@@ -32,10 +32,7 @@ def check_schema(still: Still, findings: Findings) -> bool:
         raise DatabaseUnusable(f"{still.path} is no database of foreman's")
     if version > known:
         raise DatabaseUnusable(f"a newer foreman wrote {still.path} (schema {version}, this one knows {known})")
-    raise DatabaseUnusable(
-        f"an older foreman wrote {still.path} (schema {version}, this one has {known}): audit it with that version, "
-        "or start this one on it first"
-    )
+    raise SchemaOlder(f"an older foreman wrote {still.path}: it has schema {version}, and this one audits {known}")
 
 
 def check_pages(still: Still, findings: Findings) -> None:

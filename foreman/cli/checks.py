@@ -127,7 +127,8 @@ def of_database(path: Path) -> Iterator[Finding]:
 
 
 def _inside(file: Still) -> Iterator[Finding]:
-    size = file.path.stat().st_size
+    wal = file.path.with_name(file.path.name + "-wal")
+    size = file.path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
     ((schema,),) = file.rows("PRAGMA user_version")
     if schema > len(MIGRATIONS):
         said = f"{file.path} was written by a newer foreman (schema {schema}, this one knows {len(MIGRATIONS)})"
@@ -145,7 +146,7 @@ def _inside(file: Still) -> Iterator[Finding]:
     waiting, finished = next(
         file.rows("SELECT count(*) FILTER (WHERE completed IS NULL), count(*) FILTER (WHERE completed > 0) FROM jobs")
     )
-    said = f"{file.path}, {decimal(size)}, {position:,} events, {waiting:,} jobs waiting or running, {finished:,} over"
+    said = f"{file.path}, {decimal(size)}, {position:,} events, jobs: {waiting:,} waiting or running, {finished:,} over"
     step = "" if schema == len(MIGRATIONS) else "the next start brings it up to date"
     yield Finding("database", Verdict.OK, said, step)
     if position:

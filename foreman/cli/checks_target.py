@@ -47,7 +47,7 @@ async def of_daemon(url: str, token: str | None) -> tuple[Daemon | None, Finding
     if "sqlite_version" not in health:
         said = f"what answers at {url} is no foreman"
         return None, Finding("daemon", Verdict.FAILED, said, "let FOREMAN_URL name foreman's own address")
-    said = f"{url}, version {health.get('version')}, {health['queue']['waiting']:,} jobs waiting"
+    said = f"{url}, version {health.get('version')}, jobs waiting: {health['queue']['waiting']:,}"
     if health.get("degraded"):
         return daemon, Finding("daemon", Verdict.WARNING, f"{said}; its target is away", START)
     return daemon, Finding("daemon", Verdict.OK, said)

@@ -144,7 +144,7 @@ class Demo:
         for sentence in sentences(found):
             self._say(sentence)
         self._say()
-        for line in _what_next():
+        for line in _what_next(kept=self._keep):
             self._say(line)
         for problem in found.problems:
             self._console.print(Text(f"went wrong: {problem}", style="bold red"), soft_wrap=True)
@@ -180,11 +180,11 @@ def _first_time() -> str:
     return f" ({SMOLLM2.wheel_bytes / 1e6:.0f} MB, fetched once)"
 
 
-def _what_next() -> list[str]:
+def _what_next(*, kept: bool) -> list[str]:
     program = _program()
+    again = ["See it once more, and look around in its dashboard afterwards:", f"    {program} demo --keep"]
     return [
-        "See it once more, and look around in its dashboard afterwards:",
-        f"    {program} demo --keep",
+        *([] if kept else again),
         "Keep it running on this model:",
         f"    {program} serve --embedded",
         "Put it in front of your own Ollama; to any program it is Ollama:",

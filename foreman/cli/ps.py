@@ -26,6 +26,7 @@ from foreman.client import (
     RunningJob,
     Statistics,
 )
+from foreman.errors import Unavailable
 
 #: Jobs named of each model.
 NAMED: Final = 3
@@ -54,11 +55,19 @@ def ps(*, url: str, as_json: bool) -> None:
     Example: foreman ps
     """
     with client(url) as asked:
-        health, queue, resident = asked.health(), asked.queue(limit=NAMED), asked.ps()
+        health, queue, resident = asked.health(), asked.queue(limit=NAMED), _resident(asked)
     if as_json:
         print_json({"health": health.raw, "queue": queue.raw, "models": [model.raw for model in resident]})
         return
     words.console().print(Group(*_parts(health, queue, resident)))
+
+
+def _resident(asked: Client) -> list[ResidentModel]:
+    """The models in memory; none while the target has not been seen yet, which keeps nobody from the queue."""
+    try:
+        return asked.ps()
+    except Unavailable:
+        return []
 
 
 @click.command()
@@ -77,7 +86,7 @@ def _look(asked: Client, most: int) -> Scene:
     return Scene(
         health=asked.health(),
         queue=asked.queue(limit=NAMED),
-        resident=asked.ps(),
+        resident=_resident(asked),
         hour=asked.statistics("1h"),
         latest=list(islice(asked.list_jobs(page=most), most)),
     )
@@ -93,7 +102,7 @@ def _picture(scene: Scene, console: Console) -> RenderableType:
 
 def _parts(health: Health, queue: Queue, resident: list[ResidentModel]) -> Iterator[RenderableType]:
     yield _headline(health)
-    yield _memory(resident)
+    yield _memory(resident, "were in memory" if health.degraded else "in memory")
     yield Text()
     yield _running(queue)
     yield Text()
@@ -105,7 +114,9 @@ def _headline(health: Health) -> Text:
     line.append(f", up {words.span(health.uptime_seconds)}; ", style="")
     if health.degraded:
         since = f" for {words.ago(health.degraded_since)}" if health.degraded_since else ""
-        line.append(f"the target is away{since}: {words.plain(health.target.error or 'no answer yet')}", style="red")
+        line.append(
+            f"the target has been away{since}: {words.plain(health.target.error or 'no answer yet')}", style="red"
+        )
     else:
         line.append(f"Ollama {words.plain(health.target.version or '')} answers", style="green")
     if pending := health.webhooks.get("pending"):
@@ -113,9 +124,9 @@ def _headline(health: Health) -> Text:
     return line
 
 
-def _memory(resident: list[ResidentModel]) -> Text:
+def _memory(resident: list[ResidentModel], where: str) -> Text:
     named = [f"{words.plain(model.name)} ({decimal(model.size_vram or model.size)})" for model in resident]
-    return Text(f"in memory: {', '.join(named) or 'no model'}")
+    return Text(f"{where}: {', '.join(named) or 'no model'}")
 
 
 def _running(queue: Queue) -> Table | Text:

@@ -14,8 +14,9 @@ from rich.text import Text
 from foreman.cli import words
 from foreman.cli.daemon import asks_daemon, client, job_argument, json_option, print_json, the_job
 from foreman.client import Client, Delivery, Event, Job
-from foreman.errors import ForemanError
+from foreman.errors import ForemanError, JobExpired
 
+EXPIRED: Final = "it is over, and its contents were removed by age; foreman show has its history"
 #: Of an answer, so many characters are shown without being asked for.
 PREVIEW: Final = 600
 #: Members of an event that say more to people than they take room.
@@ -42,7 +43,12 @@ def show(*, url: str, job_id: str | None, answer: bool, as_json: bool) -> None:
         if answer:
             words.write(f"{asked.completion(job_id, timeout=0).text}\n")
             return
-        job, history = asked.get(job_id), asked.job_events(job_id)
+        history = asked.job_events(job_id)
+        try:
+            job = asked.get(job_id)
+        except JobExpired as error:
+            _what_is_left(history, error, as_json=as_json)
+            return
         sent = list(asked.deliveries(job_id)) if job.raw.get("webhook") else []
         if as_json:
             print_json(
@@ -62,6 +68,15 @@ def show(*, url: str, job_id: str | None, answer: bool, as_json: bool) -> None:
             out.print(_deliveries(sent))
         if job.state == "done":
             _preview(asked, job, out)
+
+
+def _what_is_left(history: Sequence[Event], error: JobExpired, *, as_json: bool) -> None:
+    """Of a job whose contents have gone by age: its history."""
+    if as_json:
+        print_json({"job": None, "events": [event.raw for event in history], "deliveries": []})
+        return
+    words.console().print(_timeline(history))
+    words.talk().print(words.plain(str(error)), style="dim", soft_wrap=True)
 
 
 def _facts(job: Job) -> Table:
@@ -144,7 +159,15 @@ def why(*, url: str, job_id: str | None, as_json: bool) -> None:
     Example: foreman why 01JD1V6X8W4Q2T5N7R9S0KACEG
     """
     with client(url) as asked:
-        job = asked.get(the_job(asked, job_id))
+        job_id = the_job(asked, job_id)
+        try:
+            job = asked.get(job_id)
+        except JobExpired:
+            if as_json:
+                print_json({"job_id": job_id, "state": "expired", "why": EXPIRED, "queue": None})
+            else:
+                click.echo(EXPIRED)
+            return
     if as_json:
         print_json({"job_id": job.job_id, "state": job.state, "why": sentence(job), "queue": job.raw.get("queue")})
         return
@@ -171,4 +194,4 @@ def sentence(job: Job) -> str:
             return f"it failed {ended} ago: {error}"
         case "cancelled":
             return f"it was cancelled {ended} ago, by {job.error.by if job.error and job.error.by else 'somebody'}"
-    return "it is over, and its contents were removed by age"
+    return EXPIRED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import click
 import durationpy
@@ -24,6 +24,10 @@ from foreman.cli.follow import print_answer
 from foreman.cli.request import Wanted, members_of, wanted_job
 from foreman.cli.submit_lines import submit_lines
 from foreman.client import Client, Job
+from foreman.errors import ModelNotFound
+
+#: Models that are named when another was asked for.
+NAMED: Final = 12
 
 
 class Duration(click.ParamType[float]):
@@ -94,8 +98,18 @@ def submit(
         if not wanted.members.get("model"):
             raise click.UsageError("Missing option '--model'.")
         text = _prompt(prompt, source)
-        job = asked.submit(**wanted_job(text, wanted.members), idempotency_key=key)
+        try:
+            job = asked.submit(**wanted_job(text, wanted.members), idempotency_key=key)
+        except ModelNotFound as error:
+            error.hint = _models(asked)
+            raise
         _after(patient, job, wanted)
+
+
+def _models(asked: Client) -> str:
+    """The names that one may have meant."""
+    names = sorted(words.plain(model.name) for model in asked.models())
+    return f"there are: {', '.join(names[:NAMED])}{', …' if len(names) > NAMED else ''}" if names else "there is none"
 
 
 def _prompt(prompt: str | None, source: IO[bytes] | None) -> str:

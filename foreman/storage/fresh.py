@@ -88,7 +88,7 @@ def fresh(path: Path, migrations: Sequence[str]) -> Iterator[Fresh]:
 
 def _refuse_existing(path: Path) -> None:
     if path.exists():
-        raise DatabaseUnusable(f"{path} is there already, and nothing is written over")
+        raise DatabaseUnusable(f"{path} is there already, and nothing is written over", hint="give another name")
     for rest in ("-wal", "-journal"):
         # SQLite would take what is in it for a part of the new file.
         if (beside := path.with_name(path.name + rest)).exists():

@@ -15,6 +15,10 @@ import httpx
 import pytest
 
 from foreman.clock import rfc3339
+from foreman.commands.schema import MIGRATIONS
+from foreman.events import log
+from foreman.events.codec import CODEC, GENESIS, chain_hash
+from foreman.events.daemon import TargetRecovered
 from foreman.events.history import History
 from foreman.storage.still import still
 from tests.archive_kit import day, dump, lived
@@ -220,3 +224,24 @@ async def test_compacting_by_a_link_puts_archives_beside_the_file_itself(tmp_pat
     assert [found.name for found in link.parent.iterdir()] == ["foreman.db"]
     with still(path) as file:
         assert [Path(archive.file).parent for archive in History(file).archives()] == [Path("foreman.db.archive")]
+
+
+async def test_a_database_of_an_older_foreman_can_be_backed_up_before_the_upgrade(tmp_path):
+    path = tmp_path / "foreman.db"
+    with closing(sqlite3.connect(path)) as older:
+        for script in MIGRATIONS[:3]:
+            older.executescript(script)
+        older.execute("PRAGMA user_version = 3")
+        text = CODEC.encode(TargetRecovered(version="0.1", away_s=None))
+        hash_ = chain_hash(GENESIS, 1, "daemon", 1, "target.recovered", 5, text)
+        older.execute(log.INSERT, (1, "daemon", 1, "target.recovered", 5, text, hash_))
+        older.commit()
+    status, said, _ = await run("backup", tmp_path / "copy.db", "--db", path)
+    assert (status, b"of an older foreman: its log's chain is whole" in said) == (0, True)
+    with closing(sqlite3.connect(path)) as older:
+        older.execute("DROP TRIGGER events_are_never_changed")
+        older.execute("UPDATE events SET at = 6")
+        older.commit()
+    status, _, said = await run("backup", tmp_path / "other.db", "--db", path)
+    assert (status, "event 1 does not fit" in said) == (1, True)
+    assert not (tmp_path / "other.db").exists()

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from foreman.cli.root import VERBS
+from foreman.commands.types import ExpireJob
 from tests.e2e.cli_kit import NOWHERE, cli, start, terminal
 from tests.fakes.ollama import FakeOllama
 from tests.kit import Running, running
@@ -361,3 +362,29 @@ async def test_sigterm_ends_a_follower(tmp_path):
         async with asyncio.timeout(20):
             await child.communicate()
         assert child.returncode == -signal.SIGTERM
+
+
+async def test_a_model_that_is_not_there_is_told_with_those_that_are(tmp_path):
+    async with daemon(tmp_path) as (foreman, _):
+        ended = await cli(foreman.url, "submit", "-m", "qwen3", "hello")
+    assert ended.status == 1
+    assert "there are: llama3.2:latest, qwen3:8b" in ended.err
+
+
+async def test_of_a_job_past_its_time_the_history_is_shown(tmp_path):
+    async with daemon(tmp_path) as (foreman, _):
+        job_id = await foreman.submit(MODEL)
+        await foreman.until_finished(job_id)
+        await foreman.foreman.ledger.execute(ExpireJob(job_id=job_id))
+        shown = await cli(foreman.url, "show", job_id)
+        assert (shown.status, "job.expired" in shown.out) == (0, True)
+        assert (await cli(foreman.url, "show", "--json", job_id)).json["events"][-1]["type"] == "job.expired"
+        assert "removed by age" in (await cli(foreman.url, "why", job_id)).out
+
+
+async def test_the_queue_is_shown_also_before_the_target_was_ever_seen(tmp_path):
+    async with running(tmp_path, NOWHERE) as foreman:
+        shown = await cli(foreman.url, "ps")
+    assert shown.status == 0
+    assert "away" in shown.out
+    assert "nothing waits" in shown.out
