@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -10,11 +9,13 @@ from typing import Final
 
 from foreman.audit.beside import Beside
 from foreman.audit.chain import Chain
-from foreman.audit.passes import ALL, Part, Seen, look
+from foreman.audit.passes import Seen, look
 from foreman.audit.report import Report
 from foreman.audit.shape import check_schema
+from foreman.audit.share import Share
 from foreman.audit.witness import Witness
 from foreman.events.history import History
+from foreman.processes import cores, no_collector
 from foreman.storage.still import still
 
 SELECT_COUNT: Final = "SELECT count(*) FROM events"
@@ -22,8 +23,6 @@ SELECT_COUNT: Final = "SELECT count(*) FROM events"
 Progress = Callable[[int, int], None]
 #: A process takes as long to start as so many events take to be read.
 WORTH_A_PROCESS: Final = 60_000
-#: What the second process looks at, which is about half.
-OTHERS: Final = Part.JOBS | Part.ODD
 
 
 def audit(
@@ -47,30 +46,36 @@ def audit(
             report.events = next(file.rows(SELECT_COUNT))[0] + sum(one.last - one.first + 1 for one in archives)
     if is_readable:
         told = _Told(progress, report.events)
-        if report.events >= worth_a_process and _cores() > 1:
-            _share(report, witnesses, told)
-        else:
-            seen, chain = look(path, ALL, witnesses, told.mine)
-            _take_in(report, seen, chain)
+        with no_collector():
+            _look(report, witnesses, told, worth_a_process)
     report.seconds = time.monotonic() - began
     return report
 
 
+def _look(report: Report, witnesses: Collection[Witness], told: _Told, worth_a_process: int) -> None:
+    if report.events >= worth_a_process and cores() > 1:
+        _share(report, witnesses, told)
+    else:
+        seen, chain = look(report.path, Share.ALL, witnesses, told.mine)
+        _take_in(report, seen, chain)
+
+
 def _share(report: Report, witnesses: Collection[Witness], told: _Told) -> None:
     """Two processes, each with a moment of its own at which it reads the file; both see all of what they look at."""
-    with Beside(report.path, OTHERS) as beside:
+    with Beside(report.path, Share.SECOND) as beside:
 
         def both(position: int) -> None:
             told.theirs = beside.poll()
             told.mine(position)
 
-        seen, chain = look(report.path, ALL & ~OTHERS, witnesses, both)
+        seen, chain = look(report.path, Share.FIRST, witnesses, both)
         told.mine(told.of)
         theirs = beside.result(told.other)
     if chain is not None and theirs.position > seen.position == chain.position:
         _follow(report.path, chain, theirs.position)
-    seen.jobs, seen.deliveries = theirs.jobs, theirs.deliveries
+    seen.jobs += theirs.jobs
     seen.artifacts += theirs.artifacts
+    seen.deliveries = theirs.deliveries
     seen.findings.take_in(theirs.findings)
     _take_in(report, seen, chain)
 
@@ -78,8 +83,7 @@ def _share(report: Report, witnesses: Collection[Witness], told: _Told) -> None:
 def _follow(path: Path, chain: Chain, until: int) -> None:
     """The other process saw a later moment of a log that grows: the chain has to reach as far."""
     with still(path) as file:
-        for stored in History(file).events(chain.position, until):
-            chain.take(stored)
+        chain.take(History(file).rows(chain.position, until))
 
 
 def _take_in(report: Report, seen: Seen, chain: Chain | None) -> None:
@@ -113,8 +117,3 @@ class _Told:
         if self._progress is not None:
             read = self._mine if self.theirs is None else (self._mine + self.theirs) // 2
             self._progress(min(read, self.of), self.of)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

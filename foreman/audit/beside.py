@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from foreman.audit.passes import Part, Seen, Told, look
+from foreman.audit.passes import Seen, Told, look
+from foreman.audit.share import Share
 from foreman.errors import DatabaseUnusable, ForemanError
 from foreman.processes import deaf_to_interrupts
 
@@ -22,12 +23,12 @@ PATIENCE_S: Final = 5.0
 class Beside:
     """The process. It ends with the block, whatever ends that: a pass that nobody waits for helps nobody."""
 
-    def __init__(self, path: Path, parts: Part) -> None:
+    def __init__(self, path: Path, share: Share) -> None:
         # A fork would take the parent's connections and threads with it.
         context = get_context("spawn")
         self._path = path
         self._here, self._there = context.Pipe(duplex=False)
-        self._process = context.Process(target=_run, args=(self._there, path, parts), name="foreman audit", daemon=True)
+        self._process = context.Process(target=_run, args=(self._there, path, share), name="foreman audit", daemon=True)
         self._read = 0
         self._seen: Seen | None = None
 
@@ -70,13 +71,13 @@ class Beside:
             self._read = said
 
 
-def _run(pipe: Connection, path: Path, parts: Part) -> None:
+def _run(pipe: Connection, path: Path, share: Share) -> None:
     """The process's own work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both, and the parent ends this one
     gc.disable()  # it makes millions of objects and no cycles, and its memory ends with it
     with suppress(BrokenPipeError):  # nobody waits any more
         try:
-            seen, _ = look(path, parts, (), pipe.send)
+            seen, _ = look(path, share, (), pipe.send)
             pipe.send(seen)
         except ForemanError as error:
             pipe.send(error)

@@ -8,13 +8,12 @@ from typing import Final
 from foreman.audit.findings import Code, Finding, Findings
 from foreman.audit.witness import Witness
 from foreman.clock import Micros
-from foreman.errors import ForemanError
 from foreman.events.archives import Archive
 from foreman.events.codec import GENESIS, chain_hash
 from foreman.events.daemon import DAEMON_EVENTS
 from foreman.events.history import SELECT, History
-from foreman.events.lines import StoredEvent
 from foreman.events.types import DAEMON
+from foreman.storage.reading import Row
 from foreman.storage.still import Still
 
 TABLE: Final = "events"
@@ -43,9 +42,25 @@ class Chain:
         self._latest = max((*self._seen, *self._edges), default=-1)
         self._compare()
 
-    def take(self, stored: StoredEvent) -> None:
-        """The next event, as it is stored."""
-        position, stream, version, type_, at, data, hash_ = stored
+    def take(self, rows: Iterable[Row]) -> None:
+        """The next events, as they are stored."""
+        last, latest, own = (self.position, self.hash, self.at), self._latest, DAEMON
+        for row in rows:
+            position, stream, version, type_, at, data, hash_ = row
+            if (
+                last[0] + 1 == position > latest
+                and stream != own
+                and chain_hash(last[1], position, stream, version, type_, at, data) == hash_
+            ):
+                last = (position, hash_, at)
+            else:  # there is more to look at than that it fits
+                self.position, self.hash, self.at = last
+                self._take_one(row)
+                last = (self.position, self.hash, self.at)
+        self.position, self.hash, self.at = last
+
+    def _take_one(self, row: Row) -> None:
+        position, stream, version, type_, at, data, hash_ = row
         due = self.position + 1
         if position != due:
             missing = f"event {due} is" if position == due + 1 else f"events {due} to {position - 1} are"
@@ -58,14 +73,9 @@ class Chain:
             self._find(Code.CHAIN_BROKEN, text, position)
         self.position, self.hash, self.at = position, hash_, Micros(at)
         if stream == DAEMON:
-            self._take_daemons(stored)
+            self._take_daemons(position, version, type_)
         if position <= self._latest:
             self._compare()
-
-    def unreadable(self, stored: StoredEvent, error: ForemanError) -> None:
-        """The event that was taken last cannot be decoded."""
-        text = f"event {stored.position} ({stored.type} of {stored.stream}) cannot be read: {error}"
-        self._find(Code.EVENT_UNREADABLE, text, stored.position, None if stored.stream == DAEMON else stored.stream)
 
     def end(self, still: Still) -> None:
         """The log is over: is that its end? What SQLite says of that, it never takes back."""
@@ -88,15 +98,15 @@ class Chain:
             text = f"a witness saw event {position}, and the log ends at {self.position}"
             self._find(Code.TAIL_CUT, text, self.position + 1)
 
-    def _take_daemons(self, stored: StoredEvent) -> None:
+    def _take_daemons(self, position: int, version: int, type_: str) -> None:
         self._daemon_version += 1
-        if stored.version != self._daemon_version or stored.type not in _DAEMONS:
+        if version != self._daemon_version or type_ not in _DAEMONS:
             text = (
-                f"event {stored.position} is {stored.type} of version {stored.version}, where version "
+                f"event {position} is {type_} of version {version}, where version "
                 f"{self._daemon_version} of the daemon's own events belongs"
             )
-            self._find(Code.EVENT_ILLEGAL, text, stored.position)
-            self._daemon_version = stored.version
+            self._find(Code.EVENT_ILLEGAL, text, position)
+            self._daemon_version = version
 
     def _compare(self) -> None:
         """Hold the hash at this position against what others say that it is."""

@@ -4,115 +4,130 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Iterator
 from typing import Final
 
 from foreman.audit.findings import MOST, Code, Finding, Findings
-from foreman.events.types import ArtifactRef, JobCancelled, JobDone, JobFailed, JobQueued, Recorded
+from foreman.audit.share import Share
+from foreman.events.types import ArtifactRef, JobDone, JobQueued, Recorded
 from foreman.fsm.job import State
 from foreman.storage.reading import Row
 from foreman.storage.still import Still
 
 TABLE: Final = "artifacts"
-#: In the order of the jobs' first events; a job that has none gives one row too.
+#: Jobs in the order of their first events, each with its artifacts; one that has none gives one row too.
 SELECT: Final = """
-SELECT jobs.ordinal, jobs.job_id, jobs.state, name, content_type, size, sha256, encoding, bytes
-FROM jobs LEFT JOIN artifacts ON artifacts.job_id = jobs.job_id WHERE jobs.ordinal % ? = ? ORDER BY jobs.ordinal
+SELECT jobs.job_id, ordinal, state, model, class, source, endpoint, completed, view,
+    name, content_type, size, sha256, encoding, bytes
+FROM jobs LEFT JOIN artifacts ON artifacts.job_id = jobs.job_id WHERE {share} ORDER BY jobs.ordinal
 """
+#: Of these columns, so many are the job's.
+JOBS_OWN: Final = 9
 SELECT_OWNERLESS: Final = """
 SELECT job_id, name FROM artifacts WHERE job_id NOT IN (SELECT job_id FROM jobs) ORDER BY job_id, name LIMIT ?
 """
 #: Bytes of a compressed artifact that are unpacked at a time.
 CHUNK: Final = 1 << 20
+#: What an event and the table both say of an artifact beside its name: its type, size and digest.
+Described = tuple[str, int, str]
 
 
 class Contents:
-    """Follows the log and the table side by side; in memory is what an unfinished job has beside its request."""
+    """Reads jobs and artifacts side by side with the log; in memory is what an unfinished job has beside its request.
 
-    def __init__(self, still: Still, findings: Findings, share: int = 0, shares: int = 1) -> None:
-        """One of so many shares of the jobs is looked at."""
+    One query for both, because the rows of jobs have to be passed for either.
+    """
+
+    def __init__(self, still: Still, findings: Findings, share: Share) -> None:
         self.count = 0
         self._still = still
         self._findings = findings
-        self._share, self._shares = share, shares
-        self._rows = still.rows(SELECT, (shares, share))
+        self._share = share
+        condition, parameters = share.where
+        self._rows = still.rows(SELECT.format(share=condition), parameters)
         self._next: Row | None = next(self._rows, None)
         #: By unfinished job, the artifacts that its end has to name; None for a job whose contents are not looked at.
-        self._rest: dict[str, dict[str, ArtifactRef] | None] = {}
+        self._rest: dict[str, dict[str, Described] | None] = {}
 
-    def take(self, recorded: Recorded) -> None:
-        """The next event."""
-        event = recorded.event
-        if isinstance(event, JobQueued):
-            if recorded.position % self._shares == self._share:
-                self._begin(recorded, event)
-        elif isinstance(event, JobDone):
-            kept = self._rest.pop(recorded.stream, None)
-            if kept is not None:
-                for ref in event.artifacts:
-                    self._compare(recorded, ref, kept.pop(ref.name, None))
-                self._too_many(recorded.stream, kept, recorded)
-        elif isinstance(event, JobFailed | JobCancelled):
-            self._too_many(recorded.stream, self._rest.pop(recorded.stream, None), recorded)
+    def skip_to(self, position: int | None) -> Iterator[Row]:
+        """The rows of jobs that begin before this position (None: all that are left)."""
+        before = None
+        while (row := self._next) is not None and (position is None or row[1] < position):
+            self.count += row[JOBS_OWN] is not None
+            self._next = next(self._rows, None)
+            if row[1] != before:
+                before = row[1]
+                yield row[:JOBS_OWN]
+
+    def begin(self, recorded: Recorded, event: JobQueued) -> Row | None:
+        """The row of the job that begins with this event, or whichever stands there."""
+        position, stream = recorded.position, recorded.stream
+        first = row = self._next
+        if first is None or first[1] != position:
+            self._rest[stream] = None  # the jobs' own audit says so
+            return None
+        found: dict[str, Described] = {}
+        while row is not None and row[1] == position:
+            if row[JOBS_OWN] is not None:
+                self.count += 1
+                found[row[JOBS_OWN]] = row[10:13]
+                self._check_bytes(recorded, row)
+            row = next(self._rows, None)
+        self._next = row
+        rest: dict[str, Described] | None = None
+        if first[0] == stream:
+            if first[2] == State.EXPIRED:
+                self._too_many(stream, found, recorded)
+            else:
+                self._compare(recorded, event.request, found.pop(event.request.name, None))
+                rest = found
+        self._rest[stream] = rest
+        return first[:JOBS_OWN]
+
+    def finish(self, recorded: Recorded) -> None:
+        """A job's last event but for its expiry."""
+        kept = self._rest.pop(recorded.stream, None)
+        if kept is None:
+            return
+        if isinstance(recorded.event, JobDone):
+            for ref in recorded.event.artifacts:
+                self._compare(recorded, ref, kept.pop(ref.name, None))
+        if kept:
+            self._too_many(recorded.stream, kept, recorded)
 
     def end(self) -> None:
-        """The log is over: what nobody has named is too much."""
+        """The log is over, and all rows were passed: what nobody has named is too much."""
         for job_id, kept in self._rest.items():
             self._too_many(job_id, kept, None)
-        while self._next is not None:
-            self._advance()
-        for job_id, name in self._still.rows(SELECT_OWNERLESS, (MOST,)):
-            self._find(Code.ARTIFACT_UNKNOWN, f"there is an artifact {name} of {job_id}, and no such job", job_id)
-
-    def _begin(self, recorded: Recorded, event: JobQueued) -> None:
-        while self._next is not None and self._next[0] < recorded.position:
-            self._advance()
-        found: dict[str, ArtifactRef] = {}
-        has_row, has_expired = False, False
-        while self._next is not None and self._next[0] == recorded.position:
-            row = self._next
-            has_row, has_expired = row[1] == recorded.stream, row[2] == State.EXPIRED
-            if row[3] is not None:
-                found[row[3]] = ArtifactRef(name=row[3], content_type=row[4], size=row[5], sha256=row[6])
-                self._check_bytes(recorded, row)
-            self._advance()
-        if not has_row:
-            self._rest[recorded.stream] = None  # the jobs' own audit says so
-        elif has_expired:
-            self._rest[recorded.stream] = None
-            self._too_many(recorded.stream, found, recorded)
-        else:
-            self._compare(recorded, event.request, found.pop(event.request.name, None))
-            self._rest[recorded.stream] = found
-
-    def _advance(self) -> None:
-        if self._next is not None and self._next[3] is not None:
-            self.count += 1
-        self._next = next(self._rows, None)
+        if self._share.has_log:
+            for job_id, name in self._still.rows(SELECT_OWNERLESS, (MOST,)):
+                self._find(Code.ARTIFACT_UNKNOWN, f"there is an artifact {name} of {job_id}, and no such job", job_id)
 
     def _check_bytes(self, recorded: Recorded, row: Row) -> None:
         """Whether the bytes are those that their own row names."""
-        _, job_id, _, name, _, size, sha256, encoding, data = row
+        name, _, size, sha256, encoding, data = row[JOBS_OWN:]
         try:
             found = _digest(encoding, data, size)
         except (zlib.error, ValueError) as error:
+            job_id = row[0]
             self._find(
                 Code.ARTIFACT_DIFFERS, f"artifact {name} of {job_id} cannot be unpacked: {error}", job_id, recorded
             )
             return
         if found != (sha256, size):
-            text = f"artifact {name} of {job_id} has other bytes than its digest says"
-            self._find(Code.ARTIFACT_DIFFERS, text, job_id, recorded)
+            text = f"artifact {name} of {row[0]} has other bytes than its digest says"
+            self._find(Code.ARTIFACT_DIFFERS, text, row[0], recorded)
 
-    def _compare(self, recorded: Recorded, ref: ArtifactRef, found: ArtifactRef | None) -> None:
+    def _compare(self, recorded: Recorded, ref: ArtifactRef, found: Described | None) -> None:
         job_id = recorded.stream
         if found is None:
             text = f"artifact {ref.name} of {job_id} is missing, and no event says that it was removed"
             self._find(Code.ARTIFACT_MISSING, text, job_id, recorded)
-        elif found != ref:
+        elif found != (ref.content_type, ref.size, ref.sha256):
             text = f"artifact {ref.name} of {job_id} is not the one that event {recorded.position} names"
             self._find(Code.ARTIFACT_DIFFERS, text, job_id, recorded)
 
-    def _too_many(self, job_id: str, kept: dict[str, ArtifactRef] | None, recorded: Recorded | None) -> None:
+    def _too_many(self, job_id: str, kept: dict[str, Described] | None, recorded: Recorded | None) -> None:
         for name in kept or ():
             text = f"job {job_id} has an artifact {name} that the log does not give it"
             self._find(Code.ARTIFACT_UNKNOWN, text, job_id, recorded)

@@ -133,9 +133,11 @@ class Findings:
 
     def take_in(self, other: Findings) -> None:
         """Those of another look at the same file; what both have seen counts once."""
-        seen = set(self.kept)
+        seen, kept = set(self.kept), Counter(finding.code for finding in self.kept)
         for finding in other.kept:
-            if finding not in seen:
-                self.add(finding)
-        for code, count in other.counts.items():
-            self.counts[code] = max(self.counts[code], count)
+            if finding in seen:
+                self.counts[finding.code] -= 1
+            elif kept[finding.code] < MOST:
+                kept[finding.code] += 1
+                self.kept.append(finding)
+        self.counts += other.counts

@@ -6,167 +6,177 @@ it has expired since, the row is taken at its word as to that one event, and the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import orjson
 
+from foreman.audit.contents import Contents
 from foreman.audit.deliveries import Deliveries
+from foreman.audit.expiries import Expiries, members_of
 from foreman.audit.findings import Code, Finding, Findings
+from foreman.audit.share import Share
 from foreman.clock import Micros
 from foreman.errors import ForemanError
-from foreman.events.lines import StoredEvent
-from foreman.events.types import DAEMON, JobExpired, JobQueued, Recorded
-from foreman.fsm.job import FINISHED, State
+from foreman.events.types import JobCancelled, JobDone, JobExpired, JobFailed, JobQueued, Recorded
+from foreman.fsm.job import State
 from foreman.projections import jobs
-from foreman.projections.job import Job, fold, fold_in
+from foreman.projections.job import Job, fold_in
 from foreman.storage.reading import Row
 from foreman.storage.still import Still
 
 TABLE: Final = "jobs"
 COLUMNS: Final = ("job_id", "ordinal", "state", "model", "class", "source", "endpoint", "completed", "view")
-SELECT: Final = """
-SELECT job_id, ordinal, state, model, class, source, endpoint, completed, view FROM jobs ORDER BY ordinal
-"""
 SELECT_ONE: Final = """
 SELECT job_id, ordinal, state, model, class, source, endpoint, completed, view FROM jobs WHERE job_id = ?
 """
-SELECT_EXPIRED: Final = """
-SELECT jobs.job_id, jobs.view FROM jobs WHERE state = 'expired' ORDER BY ordinal
-"""
-SELECT_TYPE: Final = "SELECT type FROM events WHERE stream = ? AND position = ?"
 EXPIRED: Final = State.EXPIRED.value
+LAST: Final = (JobDone, JobFailed, JobCancelled)
 
 
-@dataclass(slots=True)
-class Open:
+class Open(NamedTuple):
     """A job whose last event has not come, and its row."""
 
     job: Job
     row: Row
-
-    @property
-    def has_expired(self) -> bool:
-        """Whether the row says so."""
-        return bool(self.row[2] == EXPIRED)
+    #: Whether the row says that it has expired.
+    has_expired: bool
 
 
 class Jobs:
-    """Folds every job and holds it against its row; tells `deliveries` of each that has a webhook."""
+    """Folds every job of its share and holds it against its row; tells `deliveries` of each that has a webhook.
 
-    def __init__(self, still: Still, findings: Findings, deliveries: Deliveries) -> None:
+    Deliveries are looked at by one pass. There the jobs of the other share that have a webhook are followed as guests.
+    """
+
+    def __init__(
+        self, still: Still, findings: Findings, contents: Contents, deliveries: Deliveries | None, share: Share
+    ) -> None:
         self.count = 0
+        #: The unfinished ones.
+        self.open: dict[str, Open] = {}
         self._still = still
         self._findings = findings
+        self._contents = contents
         self._deliveries = deliveries
-        self._rows = still.rows(SELECT)
-        self._next: Row | None = next(self._rows, None)
-        self._open: dict[str, Open] = {}
+        self._share = share
         #: Streams that something was said of already.
-        self._faulty = deliveries.ignored
-        #: Rows that say that their job has expired, and the events that say so.
-        self._claimed = self._confirmed = 0
+        self._faulty: set[str] = set() if deliveries is None else deliveries.ignored
+        self._expiries = Expiries(still)
 
     def take(self, recorded: Recorded) -> None:
-        """The next event."""
+        """The next event of one of its jobs, or of a guest."""
+        stream, event = recorded.stream, recorded.event
+        if isinstance(event, JobQueued):
+            self._begin(recorded, event)
+            return
+        is_last = isinstance(event, LAST)
+        if is_last:
+            self._contents.finish(recorded)
+        entry = self.open.get(stream)
+        if entry is None:
+            if stream not in self._faulty:
+                self._take_late(recorded)
+            return
+        try:
+            fold_in(entry.job, recorded)
+        except ForemanError as error:
+            self._illegal(recorded, error)
+            return
+        if entry.job.webhook is not None and self._deliveries is not None:
+            self._deliveries.take(entry.job, expired=entry.has_expired)
+        if is_last:
+            del self.open[stream]
+            self._close(entry)
+
+    def unreadable(self, row: Row) -> None:
+        """This event cannot be decoded: nothing can be said of its job any more."""
+        position, stream, version, *_ = row
+        if version == 1 and self._share.owns(stream):
+            self._skip_to(position)
+            for _ in self._contents.skip_to(position + 1):
+                pass  # it is this job's
+        self.open.pop(stream, None)
+        self._faulty.add(stream)
+
+    def end(self) -> None:
+        """The log is over: compare what is unfinished, and look for rows that no event accounts for."""
+        for entry in self.open.values():
+            self._compare(entry)
+        self._skip_to(None)
+        self._contents.end()
+        for job_id in self._expiries.unconfirmed():
+            self._say(Code.JOB_DIFFERS, f"the row of job {job_id} says expired, and no event does", job_id)
+        if self._deliveries is not None:
+            self._deliveries.end()
+
+    def _begin(self, recorded: Recorded, event: JobQueued) -> None:
         stream = recorded.stream
-        if stream == DAEMON or stream in self._faulty:
+        owned = self._share.owns(stream)
+        if owned:
+            self._skip_to(recorded.position)
+            row = self._contents.begin(recorded, event)
+            if row is not None and (row[0] != stream or stream in self._faulty):
+                self._unknown(row)
+                row = None
+        else:
+            row = next(self._still.rows(SELECT_ONE, (stream,)), None)
+            if row is not None and row[1] != recorded.position:
+                row = None
+        if stream in self._faulty:
             return
-        is_first = isinstance(recorded.event, JobQueued)
-        entry = self._open.get(stream)
-        if entry is None and not is_first:
-            self._take_late(recorded)
-            return
+        self.count += owned
+        entry = self.open.get(stream)
         try:
             job = fold_in(None if entry is None else entry.job, recorded)
         except ForemanError as error:
             self._illegal(recorded, error)
             return
-        if entry is None:
-            row = self._row_of(recorded)
-            if row is None:
-                self._missing(recorded)
-                return
-            entry = self._open[stream] = Open(job, row)
-        if job.webhook is not None:
-            self._deliveries.take(job, expired=entry.has_expired)
-        if job.state in FINISHED:
-            del self._open[stream]
-            self._close(entry)
+        if row is None:
+            self._missing(recorded)
+            return
+        has_expired = row[2] == EXPIRED
+        self.open[stream] = Open(job, row, has_expired)
+        if job.webhook is not None and self._deliveries is not None:
+            self._deliveries.take(job, expired=has_expired)
 
-    def unreadable(self, stored: StoredEvent) -> None:
-        """This event cannot be decoded: nothing can be said of its job any more."""
-        if stored.version == 1 and self._next is not None and self._next[1] == stored.position:
-            self._next = next(self._rows, None)
-        self._open.pop(stored.stream, None)
-        self._faulty.add(stored.stream)
-
-    def end(self) -> None:
-        """The log is over: compare what is unfinished, and look for rows that no event accounts for."""
-        for entry in self._open.values():
-            self._compare(entry.job, entry.row)
-            self._deliveries.forget(entry.job.job_id)
-        while self._next is not None:
-            self._unknown(self._next)
-            self._next = next(self._rows, None)
-        if self._claimed > self._confirmed:
-            self._find_never_expired()
-        self._deliveries.end()
-
-    def _row_of(self, recorded: Recorded) -> Row | None:
-        """The row of the job that begins with this event."""
-        self.count += 1
-        while self._next is not None and self._next[1] < recorded.position:
-            self._unknown(self._next)
-            self._next = next(self._rows, None)
-        row = self._next
-        if row is None or row[1] != recorded.position:
-            return None
-        self._next = next(self._rows, None)
-        if row[0] != recorded.stream:
+    def _skip_to(self, position: int | None) -> None:
+        """Rows before this position (None: all) are of no event."""
+        for row in self._contents.skip_to(position):
             self._unknown(row)
-            return None
-        return row
 
     def _close(self, entry: Open) -> None:
-        job, row = entry.job, entry.row
-        if entry.has_expired:
-            self._claimed += 1
+        job = entry.job
+        if job.webhook is not None and self._deliveries is not None:
+            self._deliveries.forget(job.job_id)
+        if entry.has_expired and self._share.owns(job.job_id):
             try:
-                job = fold(job, _claimed_expiry(job, row[8]))
+                fold_in(job, self._expiries.claimed(job, entry.row[8]))
             except (ValueError, TypeError, KeyError):
                 self._differs(job, "its view cannot be read")
                 return
-        self._compare(job, row)
-        if job.webhook is not None:
-            self._deliveries.forget(job.job_id)
+        self._compare(entry)
 
     def _take_late(self, recorded: Recorded) -> None:
         """An event of a job that has its final state: it can only be its expiry, and the row must know of it."""
-        found = next(self._still.rows(SELECT_ONE, (recorded.stream,)), None)
-        event = recorded.event
+        position, stream, version, at, _, event = recorded
+        if self._expiries.is_due(recorded) or not self._share.owns(stream):
+            return
+        found = next(self._still.rows(SELECT_ONE, (stream,)), None)
         if not isinstance(event, JobExpired) or found is None:
             text = (
-                f"event {recorded.position} is {event.type} of version {recorded.version}, "
+                f"event {position} is {event.type} of version {version}, "
                 "which the events of its job before it do not allow"
             )
-            self._say(Code.EVENT_ILLEGAL, text, recorded.stream, recorded.position, recorded.at, table="events")
+            self._say(Code.EVENT_ILLEGAL, text, stream, position, at, table="events")
             return
-        self._confirmed += 1
-        said = _members(found[8])
-        mine = ("expired", recorded.at, recorded.position, recorded.version, recorded.hash.hex())
-        if tuple(said.get(key) for key in ("state", "updated_at", "position", "version", "log_hash")) != mine:
-            text = f"job {recorded.stream} expired with event {recorded.position}, and its row says otherwise"
-            self._say(Code.JOB_DIFFERS, text, recorded.stream, recorded.position, recorded.at)
+        if not self._expiries.is_claimed(recorded, found[8]):
+            text = f"job {stream} expired with event {position}, and its row says otherwise"
+            self._say(Code.JOB_DIFFERS, text, stream, position, at)
 
-    def _find_never_expired(self) -> None:
-        """Some rows say that their job has expired, and no event does: find them."""
-        for job_id, view in self._still.rows(SELECT_EXPIRED):
-            position = _members(view).get("position")
-            if job_id not in self._faulty and next(self._still.rows(SELECT_TYPE, (job_id, position)), None) is None:
-                self._say(Code.JOB_DIFFERS, f"the row of job {job_id} says expired, and no event does", job_id)
-
-    def _compare(self, job: Job, row: Row) -> None:
+    def _compare(self, entry: Open) -> None:
+        job, row = entry.job, entry.row
+        if not self._share.owns(job.job_id):
+            return
         expected = jobs.row(job)
         if expected == row:
             return
@@ -184,9 +194,7 @@ class Jobs:
 
     def _illegal(self, recorded: Recorded, error: ForemanError) -> None:
         text = f"event {recorded.position} ({recorded.event.type}): {error}"
-        self._open.pop(recorded.stream, None)
-        if isinstance(recorded.event, JobQueued):
-            self._row_of(recorded)
+        self.open.pop(recorded.stream, None)
         self._say(Code.EVENT_ILLEGAL, text, recorded.stream, recorded.position, recorded.at, table="events")
 
     def _missing(self, recorded: Recorded) -> None:
@@ -209,31 +217,10 @@ class Jobs:
         """Once for each job: what else is wrong with it follows from that, or shows when it is mended."""
         if job_id not in self._faulty:
             self._faulty.add(job_id)
-            self._findings.add(
-                Finding(code=code, sentence=sentence, table=table, position=position, at=at, job_id=job_id)
-            )
-
-
-def _claimed_expiry(job: Job, view: str) -> Recorded:
-    """The event that the view claims to have seen last."""
-    said = orjson.loads(view)
-    return Recorded(
-        position=said["position"],
-        stream=job.job_id,
-        version=job.version + 1,
-        at=said["updated_at"],
-        hash=bytes.fromhex(said["log_hash"]),
-        event=JobExpired(removed=()),
-    )
-
-
-def _members(view: str) -> dict[str, Any]:
-    """The view's members; none for what is no object."""
-    try:
-        members = orjson.loads(view)
-    except orjson.JSONDecodeError:
-        return {}
-    return members if isinstance(members, dict) else {}
+            if self._share.owns(job_id):  # of a guest the other pass says it
+                self._findings.add(
+                    Finding(code=code, sentence=sentence, table=table, position=position, at=at, job_id=job_id)
+                )
 
 
 def _is_same_view(job: Job, mine: str, its: str) -> bool:
@@ -241,7 +228,7 @@ def _is_same_view(job: Job, mine: str, its: str) -> bool:
 
     An older one did not write members that came later; what they default to is what it meant. Nothing else may differ.
     """
-    members, said = _members(mine), _members(its)
+    members, said = members_of(mine), members_of(its)
     if orjson.dumps(said).decode() != its or any(key not in members or members[key] != said[key] for key in said):
         return False
     try:
@@ -251,6 +238,6 @@ def _is_same_view(job: Job, mine: str, its: str) -> bool:
 
 
 def _members_that_differ(mine: str, its: str) -> str:
-    members, said = _members(mine), _members(its)
+    members, said = members_of(mine), members_of(its)
     names = sorted(key for key in members.keys() | said if members.get(key) != said.get(key))
     return f" ({', '.join(names)})" if names else ""

@@ -7,7 +7,7 @@ from typing import Final
 import orjson
 
 from foreman.audit.findings import MOST, Code, Finding, Findings
-from foreman.events.types import IdempotencyKey, JobQueued, Recorded
+from foreman.events.types import IdempotencyKey, Recorded
 from foreman.fsm.job import State
 from foreman.projections import jobs
 from foreman.storage.still import Still
@@ -31,17 +31,13 @@ class Keys:
         #: Rows that events account for.
         self._known = 0
 
-    def take(self, recorded: Recorded) -> None:
-        """The next event."""
-        event = recorded.event
-        own = event.idempotency if isinstance(event, JobQueued) else None
+    def take(self, recorded: Recorded, own: IdempotencyKey) -> None:
+        """The first event of the next job that has a key."""
         if self._family:
             last, before = self._family[-1]
-            due = (before.key, before.ordinal + 1, last.position + 1)
-            if own is None or (own.key, own.ordinal, recorded.position) != due:
+            if (own.key, own.ordinal, recorded.position) != (before.key, before.ordinal + 1, last.position + 1):
                 self._end_family()
-        if own is not None:
-            self._family.append((recorded, own))
+        self._family.append((recorded, own))
 
     def end(self) -> None:
         """The log is over: a row that no event accounts for is too much."""

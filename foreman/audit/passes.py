@@ -4,47 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from enum import Flag, auto
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from foreman.audit.chain import Chain
+from foreman.audit.chain import TABLE, Chain
 from foreman.audit.contents import Contents
 from foreman.audit.deliveries import Deliveries
 from foreman.audit.findings import Code, Finding, Findings
 from foreman.audit.jobs import Jobs
 from foreman.audit.keys import Keys
 from foreman.audit.shape import check_pages
+from foreman.audit.share import Share
 from foreman.audit.states import States
 from foreman.audit.witness import Witness
 from foreman.errors import ArchiveUnusable, DatabaseUnusable, LogCorrupt, UnknownEvent
-from foreman.events import log
+from foreman.events.codec import CODEC
 from foreman.events.history import History
-from foreman.events.lines import StoredEvent
-from foreman.events.types import Recorded
+from foreman.events.types import DAEMON, JobQueued, Recorded
+from foreman.storage.reading import Row
 from foreman.storage.still import Still, still
 
 #: Told how many events have been read.
 Told = Callable[[int], None]
-#: Events between two calls of it.
-STEP: Final = 5_000
-
-
-class Part(Flag):
-    """What a pass looks at: any part can be looked at by itself, so processes can share the work."""
-
-    #: The log as it is stored, the snapshots, and idempotency keys.
-    LOG = auto()
-    #: Jobs and deliveries.
-    JOBS = auto()
-    #: Artifacts, of each half of the jobs.
-    EVEN = auto()
-    ODD = auto()
-
-
-CONTENTS: Final = Part.EVEN | Part.ODD
-ALL: Final = Part.LOG | Part.JOBS | CONTENTS
+#: Events between two calls of it; of so many a processor's cache has room.
+STEP: Final = 250
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,20 +44,20 @@ class Seen:
 
 
 class Pass:
-    """One reading for some of the parts."""
+    """One reading for a share."""
 
-    def __init__(self, still: Still, parts: Part, witnesses: Collection[Witness] = ()) -> None:
+    def __init__(self, still: Still, share: Share, witnesses: Collection[Witness] = ()) -> None:
         self.seen = Seen()
         self._still = still
         self._history = History(still)
+        self._share = share
         findings = self.seen.findings
-        is_of = parts.__contains__
-        self.chain = Chain(findings, witnesses, self._history.archives()) if is_of(Part.LOG) else None
-        self._states = States(still, findings) if is_of(Part.LOG) else None
-        self._keys = Keys(still, findings) if is_of(Part.LOG) else None
-        self._contents = _contents(still, parts, findings)
-        self._deliveries = Deliveries(still, findings) if is_of(Part.JOBS) else None
-        self._jobs = Jobs(still, findings, self._deliveries) if self._deliveries is not None else None
+        self.chain = Chain(findings, witnesses, self._history.archives()) if share.has_log else None
+        self._states = States(still, findings) if share.has_events else None
+        self._keys = Keys(still, findings) if share.has_events else None
+        self._deliveries = Deliveries(still, findings) if share.has_events else None
+        self._contents = Contents(still, findings, share)
+        self._jobs = Jobs(still, findings, self._contents, self._deliveries, share)
 
     def run(self, told: Told) -> None:
         """Read the log to its end and compare."""
@@ -89,29 +73,71 @@ class Pass:
             self._end()
 
     def _read(self, told: Told) -> None:
-        checks = (self._states, self._jobs, self._contents, self._keys)
-        takers = [check.take for check in checks if check is not None]
-        take_stored = None if self.chain is None else self.chain.take
-        events, seen = self._history.events(), self.seen
-        while step := list(islice(events, STEP)):
-            for stored in step:
-                if take_stored is not None:
-                    take_stored(stored)
-                try:
-                    recorded: Recorded = log.from_row(stored)
-                except (UnknownEvent, LogCorrupt) as error:
-                    self._unreadable(stored, error)
-                    continue
-                for take in takers:
-                    take(recorded)
-            seen.position, seen.hash = step[-1].position, step[-1].hash
-            told(seen.position)
+        rows, seen = self._history.rows(), self.seen
+        is_over = False
+        while not is_over:
+            step: list[Row] = []
+            try:
+                step.extend(islice(rows, STEP))
+            finally:  # what stands before the place that cannot be read is looked at all the same
+                is_over = len(step) < STEP
+                if step:
+                    self._look_at(step)
+                    seen.position, seen.hash = step[-1][0], step[-1][6]
+                    told(seen.position)
 
-    def _unreadable(self, stored: StoredEvent, error: UnknownEvent | LogCorrupt) -> None:
+    def _look_at(self, step: list[Row]) -> None:
         if self.chain is not None:
-            self.chain.unreadable(stored, error)
-        if self._jobs is not None:
-            self._jobs.unreadable(stored)
+            self.chain.take(step)
+        self._decode(step)
+
+    def _decode(self, step: list[Row]) -> None:
+        """What is done to one event is done to all of the step first: code and data are at hand then."""
+        has_events, owns, decode = self._share.has_events, self._share.owns, CODEC.decode
+        events: list[Recorded] = []
+        for row in step:
+            position, stream, version, type_, at, data, hash_ = row
+            if has_events or owns(stream):
+                try:
+                    event = decode(type_, data)
+                except (UnknownEvent, LogCorrupt) as error:
+                    self._take(events)
+                    events = []
+                    self._unreadable(row, error)
+                else:
+                    events.append(Recorded(position, stream, version, at, hash_, event))
+        self._take(events)
+
+    def _take(self, events: list[Recorded]) -> None:
+        take = self._jobs.take
+        if self._states is None or self._keys is None:
+            for recorded in events:
+                if recorded.stream != DAEMON:
+                    take(recorded)
+            return
+        self._states.take(events)
+        owns, open_ = self._share.owns, self._jobs.open
+        for recorded in events:
+            stream, event = recorded.stream, recorded.event
+            is_ours = stream in open_ or owns(stream)
+            if isinstance(event, JobQueued):
+                is_ours = is_ours or event.webhook is not None  # a guest
+                if event.idempotency is not None:
+                    self._keys.take(recorded, event.idempotency)
+            if is_ours and stream != DAEMON:
+                take(recorded)
+
+    def _unreadable(self, row: Row, error: UnknownEvent | LogCorrupt) -> None:
+        self._jobs.unreadable(row)
+        if not self._share.has_events:
+            return  # the other pass says so
+        position, stream, _, type_, at, *_ = row
+        text = f"event {position} ({type_} of {stream}) cannot be read: {error}"
+        job_id = None if stream == DAEMON else stream
+        finding = Finding(
+            code=Code.EVENT_UNREADABLE, sentence=text, table=TABLE, position=position, at=at, job_id=job_id
+        )
+        self.seen.findings.add(finding)
 
     def _end(self) -> None:
         seen = self.seen
@@ -120,25 +146,15 @@ class Pass:
             check_pages(self._still, seen.findings)
         if self._states is not None:
             self._states.end(seen.position)
-        if self._jobs is not None and self._deliveries is not None:
-            self._jobs.end()
-            seen.jobs, seen.deliveries = self._jobs.count, self._deliveries.count
-        if self._contents is not None:
-            self._contents.end()
-            seen.artifacts = self._contents.count
         if self._keys is not None:
             self._keys.end()
+        self._jobs.end()
+        seen.jobs, seen.artifacts = self._jobs.count, self._contents.count
+        if self._deliveries is not None:
+            seen.deliveries = self._deliveries.count
 
 
-def _contents(still: Still, parts: Part, findings: Findings) -> Contents | None:
-    if CONTENTS in parts:
-        return Contents(still, findings)
-    if not parts & CONTENTS:
-        return None
-    return Contents(still, findings, share=1 if Part.ODD in parts else 0, shares=2)
-
-
-def look(path: Path, parts: Part, witnesses: Collection[Witness], told: Told) -> tuple[Seen, Chain | None]:
+def look(path: Path, share: Share, witnesses: Collection[Witness], told: Told) -> tuple[Seen, Chain | None]:
     """Open a file and make one pass over it. That it cannot be read to its end is a finding.
 
     Raises DatabaseUnusable if it cannot be opened, or a daemon was started on it meanwhile.
@@ -146,7 +162,7 @@ def look(path: Path, parts: Part, witnesses: Collection[Witness], told: Told) ->
     one = None
     try:
         with still(path) as file:
-            one = Pass(file, parts, witnesses)
+            one = Pass(file, share, witnesses)
             one.run(told)
     except DatabaseUnusable as error:
         if one is None or error.__cause__ is None:

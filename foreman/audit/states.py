@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import isclose
 from typing import Any, Final
 
@@ -30,8 +31,9 @@ class States:
 
     def __init__(self, still: Still, findings: Findings) -> None:
         self._findings = findings
+        self._statistics, self._tally, self._timeline = Statistics(), Tally(), Timeline()
         self._folds: dict[str, Statistics | Tally | Timeline] = {
-            kind.NAME: kind() for kind in (Statistics, Tally, Timeline)
+            fold.NAME: fold for fold in (self._statistics, self._tally, self._timeline)
         }
         self._rows = {row[0]: row for row in still.rows(SELECT)}
         #: The projections that have a snapshot at a position.
@@ -45,27 +47,40 @@ class States:
         self._started_by: str | None = None
         self._compare(0, None)
 
-    def take(self, recorded: Recorded) -> None:
-        """The next event."""
-        event = recorded.event
-        if isinstance(event, DaemonStarted):
-            self._started_by = event.foreman_version
-        if recorded.position > self._until:
-            return
-        facts = NO_JOB
-        if isinstance(event, JobQueued):
-            facts = self._facts[recorded.stream] = facts_of(event)
-        elif recorded.stream in self._facts:
-            facts = self._facts[recorded.stream]
-            if isinstance(event, _FINAL):
-                del self._facts[recorded.stream]
-        for fold in self._folds.values():
-            if isinstance(fold, Tally):
-                fold.apply(recorded, facts)
+    def take(self, events: Iterable[Recorded]) -> None:
+        """The next events. Each fold takes all of them before the next one does: what it works on is at hand then."""
+        batch: list[Recorded] = []
+        facts: list[Facts] = []
+        open_ = self._facts
+        for recorded in events:
+            position, stream, _, at, _, event = recorded
+            if isinstance(event, DaemonStarted):
+                self._started_by = event.foreman_version
+            if position > self._until:
+                continue
+            if isinstance(event, JobQueued):
+                own = open_[stream] = facts_of(event)
+            elif isinstance(event, _FINAL):
+                own = open_.pop(stream, NO_JOB)
             else:
-                fold.apply(recorded)
-        if recorded.position in self._due:
-            self._compare(recorded.position, recorded.at)
+                own = open_.get(stream, NO_JOB)
+            batch.append(recorded)
+            facts.append(own)
+            if position in self._due:
+                self._fold(batch, facts)
+                self._compare(position, at)
+                batch, facts = [], []
+        self._fold(batch, facts)
+
+    def _fold(self, batch: list[Recorded], facts: list[Facts]) -> None:
+        apply = self._statistics.apply
+        for recorded in batch:
+            apply(recorded)
+        apply = self._timeline.apply
+        for recorded in batch:
+            apply(recorded)
+        for recorded, own in zip(batch, facts, strict=True):
+            self._tally.apply(recorded, own)
 
     def end(self, head: int) -> None:
         """The log is over at that position."""

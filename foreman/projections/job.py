@@ -103,20 +103,20 @@ def fold(job: Job | None, recorded: Recorded) -> Job:
 
 def fold_in(job: Job | None, recorded: Recorded) -> Job:
     """The same for who keeps no earlier state, as over a whole log: the job given is changed, unless this raises."""
-    event = recorded.event
+    position, stream, version, at, hash_, event = recorded
     state = advance(State.NEW if job is None else job.state, event)
     expected = 1 if job is None else job.version + 1
-    if recorded.version != expected:
-        raise LogCorrupt(f"event {recorded.version} of {recorded.stream} stands where event {expected} belongs")
+    if version != expected:
+        raise LogCorrupt(f"event {version} of {stream} stands where event {expected} belongs")
     if job is None:
         assert isinstance(event, JobQueued), "the table lets nothing else be first"
         return _queued(recorded, event, state)
-    _CHANGES[type(event)](job, event, recorded.at)  # these may ask for the state before
+    _CHANGES[type(event)](job, event, at)  # these may ask for the state before
     job.state = state
-    job.updated_at = recorded.at
-    job.position = recorded.position
-    job.version = recorded.version
-    job.log_hash = recorded.hash.hex()
+    job.updated_at = at
+    job.position = position
+    job.version = version
+    job.log_hash = hash_.hex()
     return job
 
 

@@ -111,8 +111,7 @@ class Timeline:
 
     def apply(self, recorded: Recorded) -> None:
         """Take one more event into account."""
-        self.position = recorded.position
-        event, at = recorded.event, recorded.at
+        self.position, _, _, at, _, event = recorded
         rule = _RULES.get(type(event))
         if rule is not None:
             rule(self.minutes.at(at), event)

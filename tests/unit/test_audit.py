@@ -128,19 +128,20 @@ def test_first_of_many_are_kept_and_all_are_counted(copy):
     assert report.findings.counts[Code.CHAIN_BROKEN] == report.events == 78
 
 
-def test_no_more_than_a_hundred_of_a_kind_are_kept(tmp_path):
-    report = audit_of_many(tmp_path)
+@pytest.mark.parametrize("worth_a_process", [0, 1_000])
+def test_no_more_than_a_hundred_of_a_kind_are_kept_and_all_of_both_processes_count(tmp_path, worth_a_process):
+    report = audit_of_many(tmp_path, worth_a_process)
     assert (report.findings.counts, len(report.findings.kept)) == ({Code.JOB_DIFFERS: 150}, 100)
 
 
-def audit_of_many(folder):
+def audit_of_many(folder, worth_a_process):
     async def many() -> None:
         async with opened(folder) as core:
             await core.do(submit(*(f"J{number:03}" for number in range(150))))
 
     asyncio.run(many())
     change(folder / "foreman.db", "UPDATE jobs SET source = 'sync'")
-    return audit(folder / "foreman.db")
+    return audit(folder / "foreman.db", worth_a_process=worth_a_process)
 
 
 def test_two_processes_find_what_one_finds(copy):
