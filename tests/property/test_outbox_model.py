@@ -67,6 +67,14 @@ class OutboxMachine(RuleBasedStateMachine):
         row = self.rows[position]
         return row.failures == 0 or row.due <= self.now or row.due > self.now + FARTHEST
 
+    def following(self, admitted: frozenset[str]) -> tuple[int, str] | None:
+        """Position and job of the delivery that should be next. Of each receiver only the first is looked at: one that
+        is not due holds up its own receiver, and no other."""
+        firsts: dict[str, tuple[int, str]] = {}
+        for _, position, job_id in self.waiting(admitted):
+            firsts.setdefault(JOBS[job_id], (position, job_id))
+        return next((first for first in firsts.values() if self.is_due(first[0])), None)
+
     @rule(job_id=JOB_IDS)
     def tell(self, job_id) -> None:
         self.position += 1
@@ -84,12 +92,12 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(admitted=ADMITTED)
     def take(self, admitted) -> None:
-        expected = self.waiting(admitted)
+        expected = self.following(admitted)
         lane = self.outbox.take(Micros(self.now), admitted.__contains__)
-        if not expected or not self.is_due(expected[0][1]):
+        if expected is None:
             assert lane is None
             return
-        _, position, job_id = expected[0]
+        position, job_id = expected
         assert lane is not None
         assert (lane.job_id, lane.receiver, lane.head.position) == (job_id, JOBS[job_id], position)
         assert lane.head.failures == self.rows[position].failures
