@@ -14,7 +14,8 @@ from rich.text import Text
 
 from foreman.audit import Finding, Report, Witness, audit, witnesses_in
 from foreman.cli import words
-from foreman.cli.files import database_option, progress
+from foreman.cli.files import database_option
+from foreman.cli.progress import progress
 from foreman.errors import DatabaseUnusable
 
 FINDINGS: Final = 1

@@ -10,7 +10,8 @@ from rich.filesize import decimal
 
 from foreman.archive.backup import Backup, backup, dated, rotate
 from foreman.audit import audit
-from foreman.cli.files import Bar, database_option, progress
+from foreman.cli.files import database_option
+from foreman.cli.progress import Bar, progress
 from foreman.clock import SystemClock, seconds_between
 from foreman.errors import CopyFailed, SchemaOlder
 from foreman.events.codec import GENESIS, chain_hash

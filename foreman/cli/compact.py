@@ -10,7 +10,8 @@ import orjson
 from rich.filesize import decimal
 
 from foreman.archive.compact import Plan, compact, plan
-from foreman.cli.files import Moment, database_option, progress
+from foreman.cli.files import Moment, database_option
+from foreman.cli.progress import progress
 from foreman.clock import Micros, rfc3339
 from foreman.commands.schema import MIGRATIONS
 from foreman.events.archives import Archive

@@ -14,7 +14,8 @@ from foreman.archive.backup import is_database
 from foreman.archive.export import Export, Exported, Wanted
 from foreman.archive.importing import import_log, opened
 from foreman.archive.output import lines_to
-from foreman.cli.files import database_option, progress
+from foreman.cli.files import database_option
+from foreman.cli.progress import progress
 from foreman.errors import CopyFailed
 from foreman.storage.still import still
 

@@ -1,17 +1,13 @@
-"""What the commands that work on a database file have in common: which file, how far they are, when something was."""
+"""What the commands that work on a database file have in common: which file, and when something was."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from foreman.clock import Micros, SystemClock
 from foreman.config.kinds import duration_s
@@ -50,32 +46,3 @@ class Moment(click.ParamType[Micros]):
             self.fail(
                 f"{text!r} is no date (2026-11-01), no time (2026-11-01T14:02), and no age (30d, 36h)", param, ctx
             )
-
-
-class Bar:
-    """A progress bar."""
-
-    def __init__(self, shown: Progress, what: str, total: int) -> None:
-        self._shown = shown
-        self._task = shown.add_task(what, total=total or None)
-
-    def begin(self, what: str) -> None:
-        """Something else is to be done now."""
-        self._shown.reset(self._task, description=what, total=None)
-
-    def reach(self, done: int, total: int | None = None) -> None:
-        """So many are done, of so many if that was not known."""
-        self._shown.update(self._task, completed=done, total=total)
-
-    def add(self, more: int) -> None:
-        """So many more are done."""
-        self._shown.advance(self._task, more)
-
-
-@contextmanager
-def progress(what: str, total: int = 0) -> Iterator[Bar]:
-    """A bar on a terminal's stderr, and nothing elsewhere."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
-        yield Bar(shown, what, total)

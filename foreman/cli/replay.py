@@ -14,7 +14,8 @@ import click
 import orjson
 
 from foreman.cli import replay_view
-from foreman.cli.files import database_option, progress
+from foreman.cli.files import database_option
+from foreman.cli.progress import progress
 from foreman.commands.dump import canonical_dump, first_difference
 from foreman.commands.rebuild import Beside, Rebuilt, contents_of, rebuild
 from foreman.config import Settings

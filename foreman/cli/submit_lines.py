@@ -14,7 +14,7 @@ import orjson
 
 from foreman.cli import words
 from foreman.cli.daemon import FAILED, print_json
-from foreman.cli.progress import bar
+from foreman.cli.progress import progress
 from foreman.cli.request import Wanted, completed_job, wanted_job
 from foreman.client import Client, Completion, ForemanError, JobExpired, WaitTimeout
 
@@ -27,7 +27,7 @@ def submit_lines(asked: Client, patient: Client, lines: IO[bytes], wanted: Wante
     key = wanted.key or uuid4().hex
     job_ids: list[str] = []
     try:
-        with bar("submitting", _count(lines)) as advance:
+        with progress("submitting", _count(lines)) as bar:
             for job in asked.submit_many(_read(lines, wanted.members), chunk=CHUNK, idempotency_key=key):
                 if wanted.wait:
                     job_ids.append(job.job_id)
@@ -35,7 +35,7 @@ def submit_lines(asked: Client, patient: Client, lines: IO[bytes], wanted: Wante
                     print_json(job.raw)
                 else:
                     click.echo(job.job_id)
-                advance()
+                bar.add(1)
         answered = not wanted.wait or _wait_for_all(patient, job_ids, wanted)
     except (ForemanError, click.UsageError, KeyboardInterrupt) as fault:
         # What was accepted stays so; the same file with the same key goes on where this ended.
@@ -56,7 +56,7 @@ def _say_how_to_go_on(fault: BaseException, key: str, *, as_json: bool) -> None:
 def _wait_for_all(patient: Client, job_ids: list[str], wanted: Wanted) -> bool:
     """Print each answer in the order of the file; whether all were answered. Raises WaitTimeout."""
     well, began_at = True, time.monotonic()
-    with bar("waiting", len(job_ids)) as advance:
+    with progress("waiting", len(job_ids)) as bar:
         for number, job_id in enumerate(job_ids):
             left_s = None if wanted.timeout_s is None else max(0.0, began_at + wanted.timeout_s - time.monotonic())
             try:
@@ -71,7 +71,7 @@ def _wait_for_all(patient: Client, job_ids: list[str], wanted: Wanted) -> bool:
                 words.write(f"{answer.text}\n")
             else:
                 words.talk().print(f"foreman: {job_id}: {words.plain(fault)}", markup=False, soft_wrap=True)
-            advance()
+            bar.add(1)
     return well
 
 
