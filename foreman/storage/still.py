@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ class Still:
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
         """The rows as they are asked for; a few in memory at a time. Several queries may be read side by side."""
-        return self._connection.execute(sql, parameters)
+        # Not the cursor itself: a generator that is given up calls its `close`, perhaps after the connection's own.
+        return chain(self._connection.execute(sql, parameters))
 
     async def read(self, sql: str, parameters: Sequence[Any] = (), /) -> list[Row]:
         """The same as read models ask for it (`storage.reading.Read`); it does not give way to other tasks."""
