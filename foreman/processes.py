@@ -23,15 +23,15 @@ from foreman.errors import DatabaseUnusable, ForemanError
 PATIENCE_S: Final = 5.0
 
 
-class SecondProcess:
-    """Answers messages as `begin` has said. It ends with the block, whatever ends that."""
+class Spawned:
+    """A process that runs `work` with its end of a pipe. It ends with the block, whatever ends that."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, work: Callable[..., None], *arguments: Any) -> None:
+        """`arguments` follow the pipe; large ones come by it: while they are written, nobody sees that it has died."""
         context = get_context("spawn")
         self._name = name
         self._here, self._there = context.Pipe()
-        # What it is to work on comes by the pipe: while arguments are written, nobody would see that it has died.
-        self._process = context.Process(target=_run, args=(self._there,), name=name, daemon=True)
+        self._process = context.Process(target=_run, args=(work, self._there, arguments), name=name, daemon=True)
 
     def __enter__(self) -> Self:
         with deaf_to_interrupts():
@@ -46,6 +46,17 @@ class SecondProcess:
         self._process.terminate()
         self._process.join(PATIENCE_S)
 
+    def ended(self) -> DatabaseUnusable:
+        """What is to be said when it has gone without an answer."""
+        return DatabaseUnusable(f"the second process of this command ({self._name}) was ended before it was done")
+
+
+class SecondProcess(Spawned):
+    """Answers messages as `begin` has said."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, _answer)
+
     def begin(self, answer: Callable[[Any], Any], message: Any) -> None:
         """Say how messages are answered, and ask the first one.
 
@@ -55,7 +66,7 @@ class SecondProcess:
             self._here.send(answer)
             self._here.send(message)
         except OSError:
-            raise self._ended() from None
+            raise self.ended() from None
 
     def exchange(self, message: Any) -> Any:
         """Ask the next question, and take the answer to the one before, so that the process never waits for long.
@@ -66,7 +77,7 @@ class SecondProcess:
         try:
             answer = self._here.recv_bytes()
         except (EOFError, OSError):
-            raise self._ended() from None
+            raise self.ended() from None
         with suppress(OSError):  # it has ended: its answer may say why, or the next one will be missed
             self._here.send_bytes(following)
         # It comes from this very program.
@@ -74,9 +85,6 @@ class SecondProcess:
         if isinstance(answered, ForemanError):
             raise answered
         return answered
-
-    def _ended(self) -> DatabaseUnusable:
-        return DatabaseUnusable(f"the second process of this command ({self._name}) was ended before it was done")
 
 
 def cores() -> int:
@@ -106,13 +114,16 @@ def deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _run(pipe: Connection) -> None:
-    """The process's own work."""
-    gc.disable()
-    with suppress(EOFError, OSError):  # nobody asks any more
-        answer: Callable[[Any], Any] = pipe.recv()
+def _run(work: Callable[..., None], pipe: Connection, arguments: tuple[Any, ...]) -> None:
+    gc.disable()  # what is worth a process makes millions of objects, and its memory ends with it
+    with suppress(EOFError, OSError):  # nobody is there any more
         try:
-            while True:
-                pipe.send(answer(pipe.recv()))
+            work(pipe, *arguments)
         except ForemanError as error:
             pipe.send(error)
+
+
+def _answer(pipe: Connection) -> None:
+    answer: Callable[[Any], Any] = pipe.recv()
+    while True:
+        pipe.send(answer(pipe.recv()))

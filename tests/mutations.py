@@ -197,6 +197,18 @@ KINDS: tuple[tuple[Callable[[Mutation], str], int], ...] = (
 )  # fmt: skip
 
 
+def change(path: Path, *statements: str) -> None:
+    """Run these as somebody who knows to take the triggers away and to put them back."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        triggers = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            connection.execute(f"DROP TRIGGER {name}")
+        for sql in statements:
+            assert connection.execute(sql).rowcount != 0
+        for _, sql in triggers:
+            connection.execute(sql)
+
+
 def must_differ(encoding: str, before: bytes, after: bytes) -> None:
     """A bit that pads a compressed artifact is none of the artifact's."""
     if encoding == "deflate":

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sanic import Request
 
-from foreman.config.kinds import duration_s
+from foreman.durations import duration_s
 from foreman.errors import RequestInvalid
 from foreman.events.codec import CODEC
 from foreman.fsm.job import State

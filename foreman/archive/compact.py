@@ -188,11 +188,7 @@ async def _read_back(path: Path, header: Header) -> None:
 async def _moved(database: Database, archive: Archive) -> None:
     """Remove the events. The snapshots are taken anew, so that the next start need not look into archives."""
     read = database.read_as_writer
-    states = (
-        await snapshots.statistics_now(read),
-        await snapshots.tally_now(read),
-        await snapshots.timeline_now(read),
-    )
+    states = await snapshots.states_now(read)
     await database.transact(
         [
             Statement(archives.INSERT, [archive]),

@@ -17,12 +17,9 @@ from foreman.errors import LogCorrupt, RequestInvalid
 from foreman.events.codec import GENESIS
 from foreman.events.history import History
 from foreman.events.lines import Header, StoredArtifact, StoredEvent, event_line, last_line
+from foreman.projections import contents
 from foreman.storage.still import Still
 
-#: All in the order of their jobs, so that an export of the same state is the same file.
-SELECT_ARTIFACTS: Final = """
-SELECT job_id, name, content_type, size, sha256, encoding, bytes FROM artifacts ORDER BY job_id, name
-"""
 #: Events between two words about how far it is.
 TOLD_EVERY: Final = 5_000
 
@@ -71,7 +68,7 @@ class Export:
         self._write_events(out, event_line, told)
         count = 0
         if self._wanted.artifacts:
-            for row in self._file.rows(SELECT_ARTIFACTS):
+            for row in self._file.rows(contents.SELECT_ALL):
                 out.write(_artifact_line(StoredArtifact._make(row)))
                 count += 1
         out.write(last_line(self.header, count))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any, Final, cast
 from foreman.commands.rebuild import Rebuilt, rebuild
 from foreman.errors import ExportInvalid
 from foreman.events.lines import CheckedLines, StoredArtifact
+from foreman.projections import contents
 from foreman.storage.reading import Row
 
 STDIN: Final = Path("-")
@@ -60,8 +60,7 @@ def _artifacts(lines: CheckedLines) -> Iterator[Row]:
             artifact = StoredArtifact(**{**given, "bytes": data})
             if any(type(value) is not kind for value, kind in zip(artifact, _KINDS, strict=True)) or artifact.size < 0:
                 raise TypeError
-            plain = zlib.decompressobj().decompress(data, artifact.size + 1) if artifact.encoding else data
-            sound = (len(plain), hashlib.sha256(plain).hexdigest()) == (artifact.size, artifact.sha256)
+            sound = contents.is_sound(artifact)
         except (KeyError, TypeError, ValueError, OverflowError, zlib.error):
             raise lines.wrong("this is neither an event nor an artifact, nor the end") from None
         if not sound:

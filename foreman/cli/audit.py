@@ -14,13 +14,12 @@ from rich.text import Text
 
 from foreman.audit import Finding, Report, Witness, audit, witnesses_in
 from foreman.cli import words
+from foreman.cli.daemon import NOT_TRIED, end
 from foreman.cli.files import database_option
 from foreman.cli.progress import progress
 from foreman.errors import DatabaseUnusable
 
 FINDINGS: Final = 1
-#: The file could not be read, so that nothing can be said of it.
-NOT_READ: Final = 2
 INDENT: Final = 2
 
 
@@ -87,20 +86,12 @@ def audit_(*, database: Path, given: tuple[Witness, ...], listed: tuple[list[Wit
         with progress("auditing") as bar:
             report = audit(database, witnesses, bar.reach)
     except DatabaseUnusable as error:
-        _cannot_read(error, as_json=as_json)
+        end(error, NOT_TRIED, as_json=as_json)  # nothing can be said of it
     if as_json:
         click.echo(orjson.dumps(report.as_json()))
     else:
         _show(report, witnesses=len(witnesses))
     sys.exit(0 if report.is_clean else FINDINGS)
-
-
-def _cannot_read(error: DatabaseUnusable, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(orjson.dumps({"error": str(error), "code": error.code, "hint": error.hint}), err=True)
-    else:
-        click.echo(f"foreman: {error}", err=True)
-    sys.exit(NOT_READ)
 
 
 def _show(report: Report, *, witnesses: int) -> None:

@@ -16,9 +16,9 @@ import orjson
 
 from foreman.cli import words
 from foreman.client import Client, NoAnswer, Retry, UnexpectedAnswer, Unreachable
+from foreman.client.connection import DEFAULT_URL
 from foreman.errors import ConfigError, ForemanError, JobNotFound, Unauthorized
 
-DEFAULT_URL: Final = "http://127.0.0.1:8080"
 #: What was asked for did not come about.
 FAILED: Final = 1
 #: It could not even be tried: no daemon, no right to ask.
@@ -45,7 +45,7 @@ def asks_daemon(command: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 return command(*args, **kwargs)
             except ConfigError as error:  # a URL or a token that cannot be one
-                _end(error, NOT_TRIED, as_json=as_json)
+                end(error, NOT_TRIED, as_json=as_json)
             except ForemanError:
                 raise
             except OSError as error:  # stdout, as a rule: its disk is full
@@ -73,14 +73,15 @@ def ending(*, as_json: bool = False) -> Iterator[None]:
     try:
         yield
     except NoAnswer as error:
-        _end(error, FAILED, as_json=as_json)
+        end(error, FAILED, as_json=as_json)
     except (Unreachable, UnexpectedAnswer, Unauthorized) as error:
-        _end(error, NOT_TRIED, as_json=as_json)
+        end(error, NOT_TRIED, as_json=as_json)
     except ForemanError as error:
-        _end(error, FAILED, as_json=as_json)
+        end(error, FAILED, as_json=as_json)
 
 
-def _end(error: ForemanError, status: int, *, as_json: bool) -> NoReturn:
+def end(error: ForemanError, status: int, *, as_json: bool) -> NoReturn:
+    """Say what is wrong on stderr, and end with this status."""
     if as_json:
         said = {"error": str(error), "code": error.code, "hint": error.hint or None}
         click.echo(orjson.dumps(said), err=True)

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foreman.cli.demo_jobs import Board, Item, loads_in_order
+from foreman.cli.words import plain, seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,13 +113,3 @@ def sentences(found: Report) -> list[str]:
         f"{found.loads} model loads; first come, first served would have taken {found.loads_first_come_first_served}",
         f"{found.loads_avoided} loads avoided, {found.seconds_saved:.1f} s at the {load_s:.2f} s that a load took here",
     ]
-
-
-def seconds(value: float | None) -> str:
-    """`1.2 s`, or nothing."""
-    return "" if value is None else f"{value:.1f} s"
-
-
-def plain(text: str) -> str:
-    """Text on one line, without anything that a terminal would obey."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

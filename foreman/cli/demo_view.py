@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foreman.cli.demo_jobs import Board, How, Item
-from foreman.cli.demo_report import plain, seconds
+from foreman.cli.words import plain, seconds
 
 REFRESH_PER_SECOND: Final = 10
 COLORS: Final = {"queued": "yellow", "loading": "magenta", "working": "cyan", "done": "green"}

@@ -17,7 +17,8 @@ from rich.status import Status
 from foreman.cli import checks
 from foreman.cli.checks import Finding, Verdict
 from foreman.cli.checks_target import of_daemon, of_target
-from foreman.cli.demo_report import plain
+from foreman.cli.words import plain
+from foreman.client.connection import DEFAULT_URL
 
 MARKS: Final = {
     Verdict.OK: ("✓", "green"),
@@ -29,7 +30,7 @@ SICK: Final = 1
 
 
 @click.command()
-@click.option("--url", envvar="FOREMAN_URL", default="http://127.0.0.1:8080", show_default=True, help="The daemon's.")
+@click.option("--url", envvar="FOREMAN_URL", default=DEFAULT_URL, show_default=True, help="The daemon's.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for scripts.")
 def doctor(*, url: str, as_json: bool) -> None:
     """Check settings, database, disk, clock and target, and say what to do about each fault.

@@ -14,6 +14,7 @@ from foreman.archive.backup import is_database
 from foreman.archive.export import Export, Exported, Wanted
 from foreman.archive.importing import import_log, opened
 from foreman.archive.output import lines_to
+from foreman.cli.daemon import FAILED
 from foreman.cli.files import database_option
 from foreman.cli.progress import progress
 from foreman.errors import CopyFailed
@@ -21,7 +22,6 @@ from foreman.storage.still import still
 
 #: Exit status of a program whose reader has gone, as a shell reports a death by SIGPIPE.
 NO_READER: Final = 141
-FAILED: Final = 1
 
 
 @click.command()
@@ -106,16 +106,7 @@ def import_(*, file: Path, into: Path, as_json: bool) -> None:
     with opened(file) as lines, progress("importing", lines.header.until) as bar:
         made = import_log(lines, into, bar.reach)
     if as_json:
-        facts = {
-            "database": str(into),
-            "position": made.position,
-            "hash": made.hash.hex(),
-            "jobs": made.jobs,
-            "artifacts": made.contents,
-            "artifacts_missing": made.missing,
-            "artifacts_refused": made.refused,
-        }
-        click.echo(orjson.dumps(facts))
+        click.echo(orjson.dumps({"database": str(into), **made.as_json()}))
     else:
         click.echo(f"{into}: {made.position:,} events, {made.jobs:,} jobs, {made.contents:,} artifacts")
         click.echo(f"position {made.position}, hash {made.hash.hex()}")

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from foreman.clock import Micros, SystemClock
-from foreman.config.kinds import duration_s
+from foreman.durations import duration_s
 
 DAYS: Final = re.compile(r"(\d{1,5})d")
 DAY_S: Final = 24 * 3600

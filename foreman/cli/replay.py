@@ -8,18 +8,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 import orjson
 
 from foreman.cli import replay_view
+from foreman.cli.daemon import FAILED
 from foreman.cli.files import database_option
+from foreman.cli.parameters import Duration
 from foreman.cli.progress import progress
 from foreman.commands.dump import canonical_dump, first_difference
 from foreman.commands.rebuild import Beside, Rebuilt, contents_of, rebuild
 from foreman.config import Settings
-from foreman.config.kinds import duration_s
 from foreman.errors import RequestInvalid
 from foreman.events.history import History
 from foreman.parts import scheduling_of
@@ -29,23 +30,6 @@ from foreman.replay.recording import Recording
 from foreman.replay.simulation import NEVER, Discipline
 from foreman.scheduling.scheduler import Policy
 from foreman.storage.still import Still, still
-
-FAILED: Final = 1
-
-
-class Length(click.ParamType[float]):
-    """A duration, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """`90s`, `5m`, `1h`; 0 is never."""
-        if isinstance(value, float):
-            return value
-        try:
-            return duration_s(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 class LoadCost(click.ParamType[tuple[str, float]]):
@@ -58,7 +42,7 @@ class LoadCost(click.ParamType[tuple[str, float]]):
         model, is_given, cost = str(value).rpartition("=")
         if not is_given or not model:
             self.fail(f"{value!r} is not of the form model=8s", param, ctx)
-        return model, Length().convert(cost, param, ctx)
+        return model, Duration().convert(cost, param, ctx)
 
 
 @click.command()
@@ -73,8 +57,10 @@ class LoadCost(click.ParamType[tuple[str, float]]):
     "--policy", "policies", multiple=True, type=click.Choice(["ran", "fifo", "drain"]),
     help="Run the recorded work under these rules; `ran` are those that ran.",
 )  # fmt: skip
-@click.option("--max-wait", type=Length(), help="One more column: the rules that ran, but with this FOREMAN_MAX_WAIT.")
-@click.option("--max-wait-interactive", type=Length(), help="Likewise, FOREMAN_MAX_WAIT_INTERACTIVE.")
+@click.option(
+    "--max-wait", type=Duration(), help="One more column: the rules that ran, but with this FOREMAN_MAX_WAIT."
+)
+@click.option("--max-wait-interactive", type=Duration(), help="Likewise, FOREMAN_MAX_WAIT_INTERACTIVE.")
 @click.option("--swap-share", type=click.FloatRange(0, 1), help="Likewise, FOREMAN_SWAP_SHARE.")
 @click.option("--parallel", type=click.IntRange(min=1), help="Likewise, FOREMAN_PARALLEL.")
 @click.option("--load-cost", "load_costs", multiple=True, type=LoadCost(), help="What loading a model costs instead.")
@@ -147,12 +133,7 @@ def _difference(file: Still, path: Path, events: int) -> tuple[str | None, str |
 def _made(path: Path, made: Rebuilt, difference: Any, *, verify: bool) -> dict[str, Any]:
     return {
         "database": str(path),
-        "position": made.position,
-        "hash": made.hash.hex(),
-        "jobs": made.jobs,
-        "artifacts": made.contents,
-        "artifacts_missing": made.missing,
-        "artifacts_refused": made.refused,
+        **made.as_json(),
         "equal": None if not verify else difference is None,
         "first_difference": difference,
     }

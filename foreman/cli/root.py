@@ -91,7 +91,7 @@ class Group(click.Group):
         """Run the verb."""
         _mend_streams()
         try:
-            with ending():
+            with ending(as_json="--json" in ctx.args):
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)

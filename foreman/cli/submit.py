@@ -6,7 +6,6 @@ import sys
 from typing import IO, Any, Final
 
 import click
-import durationpy
 
 from foreman.cli import words
 from foreman.cli.daemon import (
@@ -21,6 +20,7 @@ from foreman.cli.daemon import (
     print_json,
 )
 from foreman.cli.follow import print_answer
+from foreman.cli.parameters import Duration
 from foreman.cli.request import Wanted, members_of, wanted_job
 from foreman.cli.submit_lines import submit_lines
 from foreman.client import Client, Job
@@ -28,22 +28,6 @@ from foreman.errors import ModelNotFound
 
 #: Models that are named when another was asked for.
 NAMED: Final = 12
-
-
-class Duration(click.ParamType[float]):
-    """A duration in Go's writing."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Its seconds."""
-        try:
-            seconds = value if isinstance(value, float) else durationpy.from_str(str(value)).total_seconds()
-        except (ValueError, durationpy.DurationError):
-            seconds = -1.0
-        if seconds < 0:
-            self.fail(f"{value!r} is no duration such as 30s, 5m or 1h30m", param, ctx)
-        return seconds
 
 
 @click.command()

@@ -17,9 +17,10 @@ import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from foreman.cli.parameters import Duration
 from foreman.cli.webhook_arrivals import Judge, Payload, Signature, Verdict, read
 from foreman.config import Address
-from foreman.config.kinds import address, duration_s
+from foreman.config.kinds import address
 from foreman.signing import Signer
 from foreman.sockets import listen
 
@@ -184,12 +185,6 @@ def _parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Param
     return convert
 
 
-def _delay(text: str) -> float:
-    if (seconds := duration_s(text)) < 0:
-        raise ValueError("it must not be negative")
-    return seconds
-
-
 def _secret(text: str) -> str | None:
     if text:
         Signer.of(text)
@@ -222,9 +217,7 @@ def _secret(text: str) -> str | None:
     help="Answer with this; another than 2xx shows how foreman tries again.",
 )
 @click.option("--retry-after", type=click.IntRange(0), metavar="SECONDS", help="With --status: ask foreman to wait.")
-@click.option(
-    "--delay", callback=_parsed(_delay), metavar="DURATION", default="0s", help="Answer this much later, such as 3s."
-)
+@click.option("--delay", type=Duration(), metavar="DURATION", default="0s", help="Answer this much later, such as 3s.")
 @click.option("--json", "as_json", is_flag=True, help="Print each delivery as one line of JSON.")
 @click.option("--body", is_flag=True, help="Print the payload too.")
 @click.option("--count", type=click.IntRange(1), help="End after so many deliveries.")

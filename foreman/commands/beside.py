@@ -5,7 +5,6 @@ SQL and rows; an artifact is believed only if it is what its job's events say.
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, Final, Self
 
 from foreman.events.types import ArtifactRef
 from foreman.fsm.job import State
-from foreman.projections import jobs
+from foreman.projections import contents, jobs
 from foreman.projections.job import Job
 from foreman.storage.fresh import Fresh
 from foreman.storage.reading import Row
@@ -40,9 +39,6 @@ INSERT INTO webhook_secrets (job_id, secret) SELECT ?1, ?2 WHERE EXISTS (
 SELECT_TOTALS: Final = "SELECT count, name FROM webhook_totals WHERE name != 'dead'"
 #: Attempts go with their jobs' contents, so there may have been more than there are.
 UPDATE_TOTAL: Final = "UPDATE webhook_totals SET count = max(count, ?) WHERE name = ?"
-SELECT_CONTENTS: Final = """
-SELECT job_id, name, content_type, size, sha256, encoding, bytes FROM artifacts ORDER BY job_id, name
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +63,7 @@ class Beside:
 
 def contents_of(still: Still) -> Iterator[Row]:
     """A database's artifacts, as `rebuild` takes them."""
-    return still.rows(SELECT_CONTENTS)
+    return still.rows(contents.SELECT_ALL)
 
 
 def put_outcomes(file: Fresh, beside: Beside | None) -> None:
@@ -90,7 +86,7 @@ class Owner:
 
     def has(self, row: Row) -> bool:
         """Whether the job has this artifact, with these bytes."""
-        job_id, name, content_type, size, sha256, encoding, data = row
+        job_id, name, content_type, size, sha256, *_ = row
         if job_id != self._job_id:
             job = found(self._file, job_id)
             present = job is not None and job.state is not State.EXPIRED
@@ -100,11 +96,9 @@ class Owner:
         if ref is None or (content_type, size, sha256) != (ref.content_type, ref.size, ref.sha256):
             return False
         try:
-            # One byte more than there should be is enough to see that it is too long.
-            plain = zlib.decompressobj().decompress(data, size + 1) if encoding else data
+            return contents.is_sound(row)
         except zlib.error:
             return False
-        return bool(len(plain) == size) and hashlib.sha256(plain).hexdigest() == sha256
 
 
 def found(file: Fresh, job_id: Any) -> Job | None:

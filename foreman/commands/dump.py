@@ -56,12 +56,7 @@ def _line(name: str, values: Row) -> str:
 
 
 async def _states(still: Still) -> list[str]:
-    states: tuple[Any, ...] = (
-        await snapshots.statistics_now(still.read),
-        await snapshots.tally_now(still.read),
-        await snapshots.timeline_now(still.read),
-    )
-    return [_line("projection", snapshots.row(state)) for state in states]
+    return [_line("projection", snapshots.row(state)) for state in await snapshots.states_now(still.read)]
 
 
 def _answer(reading: Coroutine[Any, Any, list[str]]) -> list[str]:

@@ -89,9 +89,7 @@ class Ledger:
         unfinished = await jobs.active(read)
         self.work = Work.of(unfinished)
         self.outbox = Outbox.of(await deliveries.pending(read))
-        self.statistics = await snapshots.statistics_now(read)
-        self.tally = await snapshots.tally_now(read)
-        self.timeline = await snapshots.timeline_now(read)
+        self.statistics, self.tally, self.timeline = await snapshots.states_now(read)
         self._snapshot_at = await snapshots.taken_at(read)
         return unfinished
 

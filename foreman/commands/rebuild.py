@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from foreman.commands.beside import Beside, Owner, contents_of, put_outcomes
 from foreman.commands.refolding import Batch, Chunk
@@ -59,6 +59,17 @@ class Rebuilt:
     #: Artifacts that are not what the log says, or of which it says nothing, and the names of the first of them.
     refused: int = 0
     refused_names: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "position": self.position,
+            "hash": self.hash.hex(),
+            "jobs": self.jobs,
+            "artifacts": self.contents,
+            "artifacts_missing": self.missing,
+            "artifacts_refused": self.refused,
+        }
 
 
 def rebuild(

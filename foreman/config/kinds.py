@@ -16,10 +16,9 @@ import durationpy
 from pydantic import AllowInfNan, BeforeValidator, SecretStr
 
 from foreman.config.networks import Networks
+from foreman.durations import LONGEST_S, duration_s
 from foreman.signing import Signer
 
-#: Go's grammar. durationpy also takes days, weeks and text between the parts; Go, and so Ollama, does not.
-_GO_DURATION = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")
 _SIZE = re.compile(r"([0-9]+)\s*(B|KiB|MiB|GiB)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -28,8 +27,6 @@ _HOST_HEADER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5}
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
-#: Go keeps a duration in 63 bits of nanoseconds: 292 years.
-LONGEST_S = (2**63 - 1) / 1e9
 _HIGHEST_PORT = 65_535
 
 
@@ -60,21 +57,6 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def duration_s(text: str) -> float:
-    """Seconds from Go's notation; a bare `0` needs no unit."""
-    if text == "0":
-        return 0.0
-    if not _GO_DURATION.fullmatch(text):
-        raise ValueError("a number needs its unit" if _INTEGER.fullmatch(text) else "not a duration")
-    try:
-        seconds: float = durationpy.from_str(text).total_seconds()
-    except durationpy.DurationError as error:
-        raise ValueError("out of range") from error
-    if abs(seconds) > LONGEST_S:
-        raise ValueError("out of range")
-    return seconds
 
 
 def size_bytes(text: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from foreman.events.types import ArtifactRef
-from foreman.storage.reading import Read
+from foreman.storage.reading import Read, Row
 
 SCHEMA: Final = """
 CREATE TABLE artifacts (
@@ -28,6 +28,10 @@ INSERT INTO artifacts (job_id, name, content_type, size, sha256, encoding, bytes
 VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 DELETE: Final = "DELETE FROM artifacts WHERE job_id = ?"
+#: All rows as INSERT takes them, in the order of their jobs.
+SELECT_ALL: Final = """
+SELECT job_id, name, content_type, size, sha256, encoding, bytes FROM artifacts ORDER BY job_id, name
+"""
 SELECT: Final = "SELECT content_type, size, sha256, encoding, bytes FROM artifacts WHERE job_id = ? AND name = ?"
 SELECT_SMALL: Final = """
 SELECT name, encoding, bytes FROM artifacts WHERE job_id = ? AND name NOT IN ('request', 'stream') AND size <= ?
@@ -64,6 +68,14 @@ def row(job_id: str, item: Artifact) -> tuple[Any, ...]:
 
 def _plain(encoding: str, data: bytes) -> bytes:
     return zlib.decompress(data) if encoding == "deflate" else data
+
+
+def is_sound(row: Row) -> bool:
+    """Whether a row's bytes are those that it names. Raises zlib.error if they cannot be unpacked."""
+    *_, size, sha256, encoding, data = row
+    # One byte more than there should be is enough to see that it is too long.
+    plain = zlib.decompressobj().decompress(data, size + 1) if encoding else data
+    return bool(len(plain) == size) and hashlib.sha256(plain).hexdigest() == sha256
 
 
 async def find(read: Read, job_id: str, name: str) -> Artifact | None:

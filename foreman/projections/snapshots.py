@@ -68,6 +68,11 @@ async def taken_at(read: Read) -> Position:
     return Position(min(rows[0][0] if rows else 0 for rows in found))
 
 
+async def states_now(read: Read) -> tuple[Statistics, Tally, Timeline]:
+    """All of them, each as of the log's head."""
+    return await statistics_now(read), await tally_now(read), await timeline_now(read)
+
+
 async def statistics_now(read: Read) -> Statistics:
     """The statistics as of the log's head: the last snapshot, and the events since."""
     rows = await read(SELECT, (Statistics.NAME, Statistics.VERSION))

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from foreman.api.submissions import TOLD
-from foreman.config.kinds import duration_s
+from foreman.durations import duration_s
 from foreman.fsm.job import State
 from foreman.webhooks.payload import payload
 from foreman.webhooks.schedule import BACKOFF_S

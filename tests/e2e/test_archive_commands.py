@@ -205,6 +205,23 @@ async def test_what_cannot_be_done_is_said_in_a_line(tmp_path, arguments, status
     assert len(positions(path)) > 0
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backup", "copy.db", "--db", "missing.db"),
+        ("compact", "--before", "30d", "--db", "missing.db"),
+        ("import", "missing", "--into", "new.db"),
+        ("replay", "--db", "missing.db", "--until", "1"),
+        ("audit", "--db", "missing.db"),
+    ],
+)
+async def test_what_is_wrong_with_a_file_is_json_too(tmp_path, arguments):
+    given = [tmp_path / argument if "." in argument else argument for argument in arguments]
+    ended, out, said = await run(*given, "--json")
+    assert (ended, out) == (2 if arguments[0] == "audit" else 1, b"")
+    assert set(json.loads(said)) == {"error", "code", "hint"}
+
+
 async def test_compacting_leaves_a_database_alone_that_is_not_foremans(tmp_path):
     path = tmp_path / "other.db"
     with closing(sqlite3.connect(path)) as connection:

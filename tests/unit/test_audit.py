@@ -15,6 +15,7 @@ from foreman.commands.schema import MIGRATIONS
 from foreman.errors import DatabaseUnusable
 from foreman.projections.job import Job
 from tests.core import opened, submit
+from tests.mutations import change
 from tests.rich import make
 
 
@@ -28,18 +29,6 @@ def rich(tmp_path_factory):
 @pytest.fixture
 def copy(rich, tmp_path):
     return shutil.copy(rich, tmp_path / "copy.db")
-
-
-def change(path, *statements: str) -> None:
-    """Run these as somebody who knows to take the triggers away and to put them back."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        triggers = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
-        for name, _ in triggers:
-            connection.execute(f"DROP TRIGGER {name}")
-        for sql in statements:
-            assert connection.execute(sql).rowcount != 0
-        for _, sql in triggers:
-            connection.execute(sql)
 
 
 def codes(path, *witnesses: Witness) -> set[str]:

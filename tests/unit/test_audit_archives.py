@@ -17,6 +17,7 @@ from foreman.events.archives import Archive
 from foreman.storage.database import Database
 from foreman.storage.still import still
 from tests.archive_kit import day, lived
+from tests.mutations import change
 
 #: From which on a second process takes its share: always, and never here.
 SHARED, ALONE = 0, 1_000_000
@@ -35,18 +36,6 @@ async def compacted(path: Path, *days: int) -> list[Archive]:
     finally:
         await database.close()
     return [archive for archive in archives if archive is not None]
-
-
-def change(path: Path, *statements: str) -> None:
-    """Run these as somebody who takes the triggers away and puts them back."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        triggers = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
-        for name, _ in triggers:
-            connection.execute(f"DROP TRIGGER {name}")
-        for sql in statements:
-            assert connection.execute(sql).rowcount != 0
-        for _, sql in triggers:
-            connection.execute(sql)
 
 
 def rewritten(archive: Archive, path: Path, old: str, new: str) -> None:
