@@ -26,7 +26,8 @@ from foreman.api.errors import status_of
 from foreman.api.server import ROUTES, Route
 from foreman.cli import main as foreman_command
 from foreman.client import Client, testing
-from foreman.config import SETTINGS, Setting
+from foreman.config.row import Setting
+from foreman.config.settings import SETTINGS
 from foreman.events import types
 from foreman.events.daemon import DAEMON_EVENTS, Scheduling
 from foreman.fsm.job import TRANSITIONS, diagram

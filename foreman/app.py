@@ -23,7 +23,7 @@ from foreman.commands.interruption import after_interruption
 from foreman.commands.ledger import Outcome
 from foreman.commands.recovery import Recovery, recover
 from foreman.commands.types import Note
-from foreman.config import Settings
+from foreman.config.settings import Settings
 from foreman.errors import ConfigError, ForemanError, NotReady, StorageFull
 from foreman.events.daemon import DaemonStopped, TargetDegraded, TargetRecovered
 from foreman.events.types import CancelledBy, Event

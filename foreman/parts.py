@@ -6,7 +6,7 @@ from foreman.api.server import ENDPOINTS
 from foreman.clock import Clock
 from foreman.commands.ledger import Ledger
 from foreman.commands.schema import MIGRATIONS
-from foreman.config import Settings
+from foreman.config.settings import Settings
 from foreman.destinations import Destinations
 from foreman.events.daemon import Scheduling
 from foreman.events.feed import Feed

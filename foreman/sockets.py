@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from foreman.config import Address
+from foreman.config.kinds import Address
 from foreman.errors import ConfigError
 
 #: What a machine without IPv6, or without IPv4, says to a socket of that family.

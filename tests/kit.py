@@ -18,7 +18,7 @@ from sanic import Sanic
 
 from foreman.app import Foreman
 from foreman.clock import Clock
-from foreman.config import Settings
+from foreman.config.settings import Settings
 from foreman.events import log
 from foreman.events.types import Position, Recorded
 from foreman.fsm.job import State

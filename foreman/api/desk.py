@@ -13,7 +13,7 @@ from sanic import Request
 from foreman.clock import Clock, Micros
 from foreman.commands.ledger import Ledger
 from foreman.commands.types import CancelJob, SubmitJobs
-from foreman.config import Settings
+from foreman.config.settings import Settings
 from foreman.destinations import Destinations
 from foreman.errors import Draining, ForemanError, NotReady, StorageFull
 from foreman.events.types import CancelledBy

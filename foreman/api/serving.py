@@ -10,7 +10,7 @@ from typing import Any, Final
 from sanic import Sanic
 from sanic.server.async_server import AsyncioServer
 
-from foreman.config import Address
+from foreman.config.kinds import Address
 from foreman.sockets import is_loopback, listen
 
 #: How long open connections are given to take their last bytes.

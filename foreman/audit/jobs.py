@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import orjson
+import msgspec
 
 from foreman.audit.contents import Contents
 from foreman.audit.deliveries import Deliveries
@@ -58,7 +58,7 @@ class Jobs:
         self._findings = findings
         self._contents = contents
         self._deliveries = deliveries
-        self._share = share
+        self._owns = share.owns
         #: Streams that something was said of already.
         self._faulty: set[str] = set() if deliveries is None else deliveries.ignored
         self._expiries = Expiries(still)
@@ -91,7 +91,7 @@ class Jobs:
     def unreadable(self, row: Row) -> None:
         """This event cannot be decoded: nothing can be said of its job any more."""
         position, stream, version, *_ = row
-        if version == 1 and self._share.owns(stream):
+        if version == 1 and self._owns(stream):
             self._skip_to(position)
             for _ in self._contents.skip_to(position + 1):
                 pass  # it is this job's
@@ -111,7 +111,7 @@ class Jobs:
 
     def _begin(self, recorded: Recorded, event: JobQueued) -> None:
         stream = recorded.stream
-        owned = self._share.owns(stream)
+        owned = self._owns(stream)
         if owned:
             self._skip_to(recorded.position)
             row = self._contents.begin(recorded, event)
@@ -148,7 +148,7 @@ class Jobs:
         job = entry.job
         if job.webhook is not None and self._deliveries is not None:
             self._deliveries.forget(job.job_id)
-        if entry.has_expired and self._share.owns(job.job_id):
+        if entry.has_expired and self._owns(job.job_id):
             try:
                 fold_in(job, self._expiries.claimed(job, entry.row[8]))
             except (ValueError, TypeError, KeyError):
@@ -159,7 +159,7 @@ class Jobs:
     def _take_late(self, recorded: Recorded) -> None:
         """An event of a job that has its final state: it can only be its expiry, and the row must know of it."""
         position, stream, version, at, _, event = recorded
-        if self._expiries.is_due(recorded) or not self._share.owns(stream):
+        if self._expiries.is_due(recorded) or not self._owns(stream):
             return
         found = next(self._still.rows(SELECT_ONE, (stream,)), None)
         if not isinstance(event, JobExpired) or found is None:
@@ -175,7 +175,7 @@ class Jobs:
 
     def _compare(self, entry: Open) -> None:
         job, row = entry.job, entry.row
-        if not self._share.owns(job.job_id):
+        if not self._owns(job.job_id):
             return
         expected = jobs.row(job)
         if expected == row:
@@ -217,7 +217,7 @@ class Jobs:
         """Once for each job: what else is wrong with it follows from that, or shows when it is mended."""
         if job_id not in self._faulty:
             self._faulty.add(job_id)
-            if self._share.owns(job_id):  # of a guest the other pass says it
+            if self._owns(job_id):  # of a guest the other pass says it
                 self._findings.add(
                     Finding(code=code, sentence=sentence, table=table, position=position, at=at, job_id=job_id)
                 )
@@ -229,7 +229,9 @@ def _is_same_view(job: Job, mine: str, its: str) -> bool:
     An older one did not write members that came later; what they default to is what it meant. Nothing else may differ.
     """
     members, said = members_of(mine), members_of(its)
-    if orjson.dumps(said).decode() != its or any(key not in members or members[key] != said[key] for key in said):
+    if msgspec.json.encode(said).decode() != its or any(
+        key not in members or members[key] != said[key] for key in said
+    ):
         return False
     try:
         return jobs.from_view(its) == job

@@ -50,7 +50,7 @@ class Pass:
         self.seen = Seen()
         self._still = still
         self._history = History(still)
-        self._share = share
+        self._has_events, self._owns = share.has_events, share.owns
         findings = self.seen.findings
         self.chain = Chain(findings, witnesses, self._history.archives()) if share.has_log else None
         self._states = States(still, findings) if share.has_events else None
@@ -93,7 +93,7 @@ class Pass:
 
     def _decode(self, step: list[Row]) -> None:
         """What is done to one event is done to all of the step first: code and data are at hand then."""
-        has_events, owns, decode = self._share.has_events, self._share.owns, CODEC.decode
+        has_events, owns, decode = self._has_events, self._owns, CODEC.decode
         events: list[Recorded] = []
         for row in step:
             position, stream, version, type_, at, data, hash_ = row
@@ -116,7 +116,7 @@ class Pass:
                     take(recorded)
             return
         self._states.take(events)
-        owns, open_ = self._share.owns, self._jobs.open
+        owns, open_ = self._owns, self._jobs.open
         for recorded in events:
             stream, event = recorded.stream, recorded.event
             is_ours = stream in open_ or owns(stream)
@@ -129,7 +129,7 @@ class Pass:
 
     def _unreadable(self, row: Row, error: UnknownEvent | LogCorrupt) -> None:
         self._jobs.unreadable(row)
-        if not self._share.has_events:
+        if not self._has_events:
             return  # the other pass says so
         position, stream, _, type_, at, *_ = row
         text = f"event {position} ({type_} of {stream}) cannot be read: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final
 
@@ -29,9 +30,10 @@ class Share(Enum):
         """Whether it decodes every event, and not only those of its jobs."""
         return self is not Share.FIRST
 
-    def owns(self, job_id: str) -> bool:
-        """Whether it looks at this job."""
-        return self is Share.ALL or (job_id[-1:] in LETTERS) is (self is Share.FIRST)
+    @property
+    def owns(self) -> Callable[[str], bool]:
+        """Says of a job's id whether it looks at this job: a plain function, for it is asked once for each event."""
+        return _OWNS[self]
 
     @property
     def where(self) -> tuple[str, tuple[Any, ...]]:
@@ -39,3 +41,10 @@ class Share(Enum):
         if self is Share.ALL:
             return "?", (1,)
         return "(instr(?, substr(jobs.job_id, -1)) > 0) = ?", (LETTERS, self is Share.FIRST)
+
+
+_OWNS: Final[Mapping[Share, Callable[[str], bool]]] = {
+    Share.ALL: lambda job_id: True,
+    Share.FIRST: lambda job_id: job_id[-1:] in LETTERS,
+    Share.SECOND: lambda job_id: job_id[-1:] not in LETTERS,
+}

@@ -13,9 +13,9 @@ from foreman.audit.findings import Code, Finding, Findings
 from foreman.clock import Micros
 from foreman.events.daemon import DaemonStarted
 from foreman.events.types import JobCancelled, JobDone, JobFailed, JobQueued, Recorded
-from foreman.projections.statistics import Statistics
-from foreman.projections.tally import NO_JOB, Facts, Tally, facts_of
-from foreman.projections.timeline import Timeline
+from foreman.projections import snapshots
+from foreman.projections.snapshots import Projection
+from foreman.projections.tally import NO_JOB, Facts, facts_of
 from foreman.storage.still import Still
 
 TABLE: Final = "snapshots"
@@ -31,10 +31,8 @@ class States:
 
     def __init__(self, still: Still, findings: Findings) -> None:
         self._findings = findings
-        self._statistics, self._tally, self._timeline = Statistics(), Tally(), Timeline()
-        self._folds: dict[str, Statistics | Tally | Timeline] = {
-            fold.NAME: fold for fold in (self._statistics, self._tally, self._timeline)
-        }
+        self._states = snapshots.States.empty()
+        self._folds: dict[str, Projection] = {state.NAME: state for state in self._states}
         self._rows = {row[0]: row for row in still.rows(SELECT)}
         #: The projections that have a snapshot at a position.
         self._due: dict[int, list[str]] = {}
@@ -48,7 +46,7 @@ class States:
         self._compare(0, None)
 
     def take(self, events: Iterable[Recorded]) -> None:
-        """The next events. Each fold takes all of them before the next one does: what it works on is at hand then."""
+        """The next events."""
         batch: list[Recorded] = []
         facts: list[Facts] = []
         open_ = self._facts
@@ -67,20 +65,10 @@ class States:
             batch.append(recorded)
             facts.append(own)
             if position in self._due:
-                self._fold(batch, facts)
+                self._states.take(batch, facts)
                 self._compare(position, at)
                 batch, facts = [], []
-        self._fold(batch, facts)
-
-    def _fold(self, batch: list[Recorded], facts: list[Facts]) -> None:
-        apply = self._statistics.apply
-        for recorded in batch:
-            apply(recorded)
-        apply = self._timeline.apply
-        for recorded in batch:
-            apply(recorded)
-        for recorded, own in zip(batch, facts, strict=True):
-            self._tally.apply(recorded, own)
+        self._states.take(batch, facts)
 
     def end(self, head: int) -> None:
         """The log is over at that position."""

@@ -16,7 +16,8 @@ from rich.filesize import decimal
 
 from foreman.clock import Micros, SystemClock, rfc3339
 from foreman.commands.schema import MIGRATIONS
-from foreman.config import Settings, unknown_variables
+from foreman.config.settings import Settings
+from foreman.config.unknown import unknown_variables
 from foreman.errors import ConfigError, DatabaseUnusable
 from foreman.events.history import History
 from foreman.events.log import SELECT_AT

@@ -14,7 +14,7 @@ import httpx
 import orjson
 
 from foreman.cli.checks import Finding, Verdict
-from foreman.config import Settings
+from foreman.config.settings import Settings
 from foreman.errors import TargetError, TargetRefused
 from foreman.parts import target_address
 from foreman.target.client import Target

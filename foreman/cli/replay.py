@@ -20,7 +20,7 @@ from foreman.cli.parameters import Duration
 from foreman.cli.progress import progress
 from foreman.commands.dump import canonical_dump, first_difference
 from foreman.commands.rebuild import Beside, Rebuilt, contents_of, rebuild
-from foreman.config import Settings
+from foreman.config.settings import Settings
 from foreman.errors import RequestInvalid
 from foreman.events.history import History
 from foreman.parts import scheduling_of

@@ -19,7 +19,9 @@ from foreman import __version__
 from foreman.app import Foreman
 from foreman.cli.hello import say_hello
 from foreman.commands.recovery import Recovery
-from foreman.config import Settings, settings_help, unknown_variables
+from foreman.config.help import settings_help
+from foreman.config.settings import Settings
+from foreman.config.unknown import unknown_variables
 from foreman.embedded import launch
 from foreman.logs import configure, get_logger
 

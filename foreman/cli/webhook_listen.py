@@ -19,8 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from foreman.cli.parameters import Duration
 from foreman.cli.webhook_arrivals import Judge, Payload, Signature, Verdict, read
-from foreman.config import Address
-from foreman.config.kinds import address
+from foreman.config.kinds import Address, address
 from foreman.signing import Signer
 from foreman.sockets import listen
 

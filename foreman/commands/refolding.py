@@ -18,10 +18,8 @@ from foreman.events.types import DAEMON, Recorded
 from foreman.fsm.job import State
 from foreman.projections import deliveries, jobs, snapshots
 from foreman.projections.job import Job, fold_in
-from foreman.projections.snapshots import Projection
-from foreman.projections.statistics import Statistics
-from foreman.projections.tally import NO_JOB, Facts, Tally, facts_of
-from foreman.projections.timeline import Timeline
+from foreman.projections.snapshots import States
+from foreman.projections.tally import NO_JOB, Facts, facts_of
 from foreman.storage.reading import Row
 
 #: Finished jobs that are remembered, of some 2 KB each: a day's, at one every four seconds.
@@ -62,7 +60,7 @@ class Folding:
 
     def __init__(self, remembered: int = MOST_REMEMBERED) -> None:
         self._remembered = remembered
-        self._statistics, self._tally, self._timeline = Statistics(), Tally(), Timeline()
+        self._states = States.empty()
         self._daemon_version = 0
         self._jobs: dict[str, Job] = {}
         self._facts: dict[str, Facts] = {}
@@ -87,17 +85,11 @@ class Folding:
 
     def _take(self, chunk: Chunk) -> None:
         forgotten, self._written = self._written, {}
-        for position, stream, version, type_, at, data, hash_ in zip(*chunk.columns, strict=True):
-            try:
-                event = CODEC.decode(type_, data)
-                recorded = Recorded(
-                    position=position, stream=stream, version=version, at=at, hash=hash_, event=event
-                )  # each call less is a hundredth of the whole
-                self._apply(recorded, chunk.views)
-            except (UnknownEvent, LogCorrupt) as error:
-                raise type(error)(f"event {position}: {error}") from error
-            except ForemanError as error:
-                raise LogCorrupt(f"event {position}: {error}") from error
+        events, wrong = _decoded(chunk)
+        facts = [self._apply(recorded, chunk.views) for recorded in events]
+        if wrong is not None:
+            raise wrong
+        self._states.take(events, facts)
         # Their rows were in the answer before, so that they can be found in the file from now on.
         for job_id in forgotten.keys() - self._written.keys():
             del self._jobs[job_id]
@@ -111,19 +103,18 @@ class Folding:
         self._written = dict.fromkeys(islice(self._jobs, MOST_ROWS))
         self._batch.jobs = [jobs.row(self._jobs[job_id]) for job_id in self._written]
         if not self._written:
-            states: tuple[Projection, ...] = (self._statistics, self._tally, self._timeline)
-            self._batch.states = [snapshots.row(state) for state in states]
+            self._batch.states = [snapshots.row(state) for state in self._states]
 
-    def _apply(self, recorded: Recorded, views: Mapping[str, str]) -> None:
-        if recorded.stream == DAEMON:
-            facts = NO_JOB
-            self._daemon(recorded)
-        else:
+    def _apply(self, recorded: Recorded, views: Mapping[str, str]) -> Facts:
+        """Fold it into its job; the facts of that."""
+        try:
+            if recorded.stream == DAEMON:
+                self._daemon(recorded)
+                return NO_JOB
             self._fold(recorded, views)
-            facts = self._facts.get(recorded.stream, NO_JOB)  # nothing is counted of who is removed by age
-        self._statistics.apply(recorded)
-        self._tally.apply(recorded, facts)
-        self._timeline.apply(recorded)
+        except ForemanError as error:
+            raise LogCorrupt(f"event {recorded.position}: {error}") from error
+        return self._facts.get(recorded.stream, NO_JOB)  # nothing is counted of who is removed by age
 
     def _daemon(self, recorded: Recorded) -> None:
         self._daemon_version += 1
@@ -177,3 +168,14 @@ class Folding:
     def _write(self, job: Job) -> None:
         self._batch.jobs.append(jobs.row(job))
         self._written[job.job_id] = None
+
+
+def _decoded(chunk: Chunk) -> tuple[list[Recorded], ForemanError | None]:
+    """Its events as far as they can be read, and what is wrong with the next one."""
+    events: list[Recorded] = []
+    for position, stream, version, type_, at, data, hash_ in zip(*chunk.columns, strict=True):
+        try:
+            events.append(Recorded(position, stream, version, at, hash_, CODEC.decode(type_, data)))
+        except (UnknownEvent, LogCorrupt) as error:
+            return events, type(error)(f"event {position}: {error}")
+    return events, None

@@ -10,8 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
-from pydantic import TypeAdapter
+import msgspec
 
 from foreman.errors import LogCorrupt, RequestInvalid, UnknownEvent
 from foreman.events.daemon import DAEMON_EVENTS
@@ -31,21 +30,20 @@ class Codec:
     ) -> None:
         """`upcasters` maps (type, schema version) to the function that makes the next version's members of it."""
         self.types = {cls.type: cls for cls in types}
-        self.adapters = {cls.type: TypeAdapter(cls) for cls in types}
-        #: As `TypeAdapter.validate_json`, without what that does in Python at each call.
-        self._readers = {type_: adapter.validator.validate_json for type_, adapter in self.adapters.items()}
-        self.prefixes = {cls.type: f'{{"v":{cls.schema}'.encode() for cls in types}
-        self._heads = {type_: (prefix + b",", prefix + b"}") for type_, prefix in self.prefixes.items()}
+        self._write = msgspec.json.Encoder().encode
+        self._readers = {cls.type: msgspec.json.Decoder(cls).decode for cls in types}
+        self._prefixes = {cls.type: f'{{"v":{cls.schema}' for cls in types}
+        self._heads = {type_: (prefix + ",", prefix + "}") for type_, prefix in self._prefixes.items()}
         self.upcasters = dict(upcasters or {})
 
     def encode(self, event: Event) -> str:
         """The stored text of an event. Raises RequestInvalid for what JSON cannot hold, as half a surrogate pair."""
         try:
-            text = orjson.dumps(event)
-        except TypeError as error:
+            text = self._write(event).decode()
+        except (TypeError, ValueError) as error:
             raise RequestInvalid(f"a {event.type} event cannot hold this: {error}") from error
-        prefix = self.prefixes[event.type]
-        return (prefix + (b"}" if text == b"{}" else b"," + text[1:])).decode()
+        prefix = self._prefixes[event.type]
+        return prefix + ("}" if text == "{}" else "," + text[1:])
 
     def decode(self, type_: str, text: str) -> Event:
         """The event that was stored, in today's shape.
@@ -55,13 +53,12 @@ class Codec:
         read = self._readers.get(type_)
         if read is None:
             raise UnknownEvent(f"the log holds an event of the unknown type {type_!r}")
-        raw = text.encode()
         try:
-            if raw.startswith(self._heads[type_]):
-                event: Event = read(raw)
-                return event
-            return self.adapters[type_].validate_python(self._upcast(type_, orjson.loads(raw)))
-        except (ValueError, LookupError, TypeError) as error:  # pydantic's, orjson's, and what an upcaster may raise
+            if text.startswith(self._heads[type_]):
+                return read(text)
+            return msgspec.convert(self._upcast(type_, msgspec.json.decode(text)), self.types[type_])
+        except (msgspec.MsgspecError, RecursionError, ValueError, LookupError, TypeError) as error:
+            # What an upcaster may raise is among these.
             raise LogCorrupt(f"the log holds a {type_} event that cannot be read: {error}") from error
 
     def _upcast(self, type_: str, decoded: Any) -> dict[str, Any]:

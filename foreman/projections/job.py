@@ -32,9 +32,9 @@ from foreman.events.types import (
 from foreman.fsm.job import FINISHED, State, advance
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: that takes three times as long to make, for each job of a log
 class Metrics:
-    """What the target said of the work it did. Durations of Ollama's are nanoseconds."""
+    """What the target said of the work it did; not changed. Durations of Ollama's are nanoseconds."""
 
     done_reason: str | None = None
     prompt_tokens: int | None = None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 import orjson
-from pydantic import TypeAdapter
 
 from foreman.fsm.job import ACTIVE, State
 from foreman.projections.job import Job
@@ -62,7 +62,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, completed = excluded.completed, view = excluded.view
 """
 
-_ADAPTER: Final = TypeAdapter(Job)
+_write: Final = msgspec.json.Encoder().encode
+_read: Final = msgspec.json.Decoder(Job).decode
 _canonical: Final = lru_cache(maxsize=1_024)(canonical)
 
 SELECT_ONE: Final = "SELECT view FROM jobs WHERE job_id = ?"
@@ -104,13 +105,13 @@ def row(job: Job) -> tuple[Any, ...]:
         str(job.source),
         str(job.endpoint),
         job.completed_at,
-        orjson.dumps(job).decode(),
+        _write(job).decode(),
     )
 
 
 def from_view(text: str) -> Job:
     """The job that `row` wrote."""
-    return _ADAPTER.validate_json(text)
+    return _read(text)
 
 
 async def find(read: Read, job_id: str) -> Job | None:

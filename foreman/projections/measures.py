@@ -58,15 +58,18 @@ class Series:
 
     def add(self, measure: Measure, *labels: str, by: float = 1) -> None:
         """Add to a counter or a gauge."""
-        values = self.values.setdefault(measure.name, {})
-        values[labels] = values.get(labels, 0) + by
+        try:
+            self.values[measure.name][labels] += by
+        except KeyError:
+            self.values.setdefault(measure.name, {})[labels] = by
 
     def observe(self, measure: Measure, value: float, *labels: str) -> None:
         """Take one more observation into a histogram."""
-        spreads = self.spreads.setdefault(measure.name, {})
-        spread = spreads.get(labels)
-        if spread is None:
-            spread = spreads[labels] = Spread([0] * (len(measure.buckets) + 1))
+        try:
+            spread = self.spreads[measure.name][labels]
+        except KeyError:
+            spread = Spread([0] * (len(measure.buckets) + 1))
+            self.spreads.setdefault(measure.name, {})[labels] = spread
         spread.counts[bisect_left(measure.buckets, value)] += 1
         spread.total += value
 

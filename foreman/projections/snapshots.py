@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import ClassVar, Final, NamedTuple, Protocol, Self, TypeVar
 
 import orjson
 
@@ -68,9 +69,34 @@ async def taken_at(read: Read) -> Position:
     return Position(min(rows[0][0] if rows else 0 for rows in found))
 
 
-async def states_now(read: Read) -> tuple[Statistics, Tally, Timeline]:
+class States(NamedTuple):
+    """All of them."""
+
+    statistics: Statistics
+    tally: Tally
+    timeline: Timeline
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Those of an empty log."""
+        return cls(Statistics(), Tally(), Timeline())
+
+    def take(self, events: Sequence[Recorded], facts: Sequence[Facts]) -> None:
+        """The next events, each with the facts of its job.
+
+        Each projection takes all of them before the next one does: what it works on is in the processor's cache then.
+        """
+        for state in (self.statistics, self.timeline):
+            apply = state.apply
+            for recorded in events:
+                apply(recorded)
+        for recorded, own in zip(events, facts, strict=True):
+            self.tally.apply(recorded, own)
+
+
+async def states_now(read: Read) -> States:
     """All of them, each as of the log's head."""
-    return await statistics_now(read), await tally_now(read), await timeline_now(read)
+    return States(await statistics_now(read), await tally_now(read), await timeline_now(read))
 
 
 async def statistics_now(read: Read) -> Statistics:

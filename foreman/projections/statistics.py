@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from math import exp, sqrt
 from typing import Any, ClassVar, Final
 
+import msgspec
 import orjson
-from pydantic import TypeAdapter
 
 from foreman.clock import Micros, seconds_between
 from foreman.events.daemon import ModelSwapped
@@ -164,12 +164,12 @@ class Statistics:
         return figures
 
 
-_ADAPTER: Final = TypeAdapter(Statistics)
+_read: Final = msgspec.json.Decoder(Statistics).decode
 
 
 def load(text: str) -> Statistics:
     """The state that `dump` wrote."""
-    return _ADAPTER.validate_json(text)
+    return _read(text)
 
 
 def _queued(state: Statistics, event: JobQueued, at: Micros) -> None:

@@ -170,7 +170,7 @@ def test_every_page_is_reached_from_the_index():
 
 
 def test_settings_named_in_the_documents_exist():
-    from foreman.config import SETTINGS
+    from foreman.config.settings import SETTINGS
 
     known = {row.variable for row in SETTINGS} | {"FOREMAN_EMBEDDED_GGUF", "FOREMAN_URL"}
     used = {word for path in PAGES for word in re.findall(r"\bFOREMAN_[A-Z_]+\b", path.read_text("utf-8"))}

@@ -8,7 +8,7 @@ import re
 import sqlite3
 from pathlib import Path
 
-from foreman.config import Settings
+from foreman.config.settings import Settings
 from foreman.fsm.job import State
 from tests.fakes.ollama import FakeOllama
 from tests.kit import running

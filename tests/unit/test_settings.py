@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from foreman.config import SETTINGS, Address, Settings, settings_help, unknown_variables
+from foreman.config.help import settings_help
+from foreman.config.kinds import Address
+from foreman.config.settings import SETTINGS, Settings
+from foreman.config.unknown import unknown_variables
 from foreman.errors import ConfigError
 
 SECRETS = [row.variable for row in SETTINGS if row.secret]
