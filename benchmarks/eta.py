@@ -14,9 +14,11 @@ import statistics
 import sys
 import timeit
 import tracemalloc
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import cos, exp, log, pi, sqrt
 from pathlib import Path
+
+from msgspec.structs import replace
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
+from msgspec import structs
 from sanic import Request
 from ulid import ULID
 
@@ -81,7 +82,7 @@ async def queue_jobs(desk: Desk, wanted: Sequence[tuple[Generation, Origin]], ke
             desk,
             generation,
             model,
-            origin if key is None else replace(origin, idempotency=replace(key, ordinal=ordinal)),
+            origin if key is None else replace(origin, idempotency=structs.replace(key, ordinal=ordinal)),
         )
         for ordinal, ((generation, origin), model) in enumerate(zip(wanted, models, strict=True))
     ]

@@ -7,10 +7,12 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
+from msgspec import structs
 from sanic import HTTPResponse
 from sanic.response import raw
 
 from foreman.clock import rfc3339
+from foreman.events.codec import CODEC
 from foreman.events.types import Recorded
 from foreman.projections import contents, documents
 from foreman.projections.deliveries import Delivery, message_id
@@ -46,7 +48,7 @@ def job_object(
         "artifacts": [documents.artifact(ref, url, inline or {}) for ref in job.artifacts],
         "queue": queue,
         "retry_of": job.retry_of,
-        "webhook": job.webhook,
+        "webhook": None if job.webhook is None else structs.asdict(job.webhook),
         "version": job.version,
         "log_position": job.position,
         "log_hash": job.log_hash,
@@ -62,7 +64,7 @@ def event_object(recorded: Recorded) -> dict[str, Any]:
         "version": recorded.version,
         "type": recorded.event.type,
         "at": rfc3339(recorded.at),
-        "data": recorded.event,
+        "data": orjson.Fragment(CODEC.members(recorded.event)),
         "hash": recorded.hash.hex(),
     }
 

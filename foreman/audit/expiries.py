@@ -49,8 +49,10 @@ class Expiries:
 
     def is_due(self, recorded: Recorded) -> bool:
         """Whether an event is one that was claimed and is remembered."""
-        position, stream, version, at, hash_, event = recorded
-        if not isinstance(event, JobExpired) or self._claims.pop(position, None) != (stream, version, at, hash_):
+        if not isinstance(recorded.event, JobExpired):
+            return False
+        seen = (recorded.stream, recorded.version, recorded.at, recorded.hash)
+        if self._claims.pop(recorded.position, None) != seen:
             return False
         self._confirmed += 1
         return True

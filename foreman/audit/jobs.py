@@ -158,13 +158,13 @@ class Jobs:
 
     def _take_late(self, recorded: Recorded) -> None:
         """An event of a job that has its final state: it can only be its expiry, and the row must know of it."""
-        position, stream, version, at, _, event = recorded
+        position, stream, at, event = recorded.position, recorded.stream, recorded.at, recorded.event
         if self._expiries.is_due(recorded) or not self._owns(stream):
             return
         found = next(self._still.rows(SELECT_ONE, (stream,)), None)
         if not isinstance(event, JobExpired) or found is None:
             text = (
-                f"event {position} is {event.type} of version {version}, "
+                f"event {position} is {event.type} of version {recorded.version}, "
                 "which the events of its job before it do not allow"
             )
             self._say(Code.EVENT_ILLEGAL, text, stream, position, at, table="events")

@@ -23,7 +23,7 @@ SELECT: Final = "SELECT projection, version, position, state FROM snapshots ORDE
 #: The one figure that a library of the machine's computes, by `exp`; its last digits need not be those of another's.
 DECAYING: Final = "number"
 TOLERANCE: Final = 1e-12
-_FINAL: Final = (JobDone, JobFailed, JobCancelled)
+_FINAL: Final = frozenset({JobDone, JobFailed, JobCancelled})
 
 
 class States:
@@ -51,22 +51,22 @@ class States:
         facts: list[Facts] = []
         open_ = self._facts
         for recorded in events:
-            position, stream, _, at, _, event = recorded
+            position, event = recorded.position, recorded.event
             if isinstance(event, DaemonStarted):
                 self._started_by = event.foreman_version
             if position > self._until:
                 continue
             if isinstance(event, JobQueued):
-                own = open_[stream] = facts_of(event)
-            elif isinstance(event, _FINAL):
-                own = open_.pop(stream, NO_JOB)
+                own = open_[recorded.stream] = facts_of(event)
+            elif type(event) in _FINAL:
+                own = open_.pop(recorded.stream, NO_JOB)
             else:
-                own = open_.get(stream, NO_JOB)
+                own = open_.get(recorded.stream, NO_JOB)
             batch.append(recorded)
             facts.append(own)
             if position in self._due:
                 self._states.take(batch, facts)
-                self._compare(position, at)
+                self._compare(position, recorded.at)
                 batch, facts = [], []
         self._states.take(batch, facts)
 

@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Iterable, Iterator
 from itertools import zip_longest
 from typing import Any, Final
 
-import orjson
+import msgspec
 
 from foreman.events.history import History
 from foreman.projections import jobs, snapshots
@@ -52,7 +52,7 @@ def first_difference(one: Iterable[str], other: Iterable[str]) -> tuple[str | No
 
 
 def _line(name: str, values: Row) -> str:
-    return orjson.dumps((name, *values)).decode()
+    return msgspec.json.encode((name, *values)).decode()
 
 
 async def _states(still: Still) -> list[str]:

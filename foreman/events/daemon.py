@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
+
+from msgspec import Struct
 
 from foreman.events.types import Event
 
@@ -18,8 +19,7 @@ class Stage(StrEnum):
     ANSWERING = "answering"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetDegraded(Event):
+class TargetDegraded(Event, frozen=True, kw_only=True):
     """The target stopped answering."""
 
     type: ClassVar[str] = "target.degraded"
@@ -27,8 +27,7 @@ class TargetDegraded(Event):
     error: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetRecovered(Event):
+class TargetRecovered(Event, frozen=True, kw_only=True):
     """The target answers again, or for the first time."""
 
     type: ClassVar[str] = "target.recovered"
@@ -38,8 +37,7 @@ class TargetRecovered(Event):
     away_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetStalled(Event):
+class TargetStalled(Event, frozen=True, kw_only=True):
     """A call showed no sign of life for too long and was closed; the job's attempt counts as broken."""
 
     type: ClassVar[str] = "target.stalled"
@@ -51,8 +49,7 @@ class TargetStalled(Event):
     silent_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSwapped(Event):
+class ModelSwapped(Event, frozen=True, kw_only=True):
     """Another model became resident."""
 
     type: ClassVar[str] = "model.swapped"
@@ -65,8 +62,7 @@ class ModelSwapped(Event):
     job_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scheduling:
+class Scheduling(Struct, frozen=True, kw_only=True):
     """The settings by which jobs are chosen, as they stood when foreman started."""
 
     #: Seconds that a batch job may wait before it is overdue; 0 = it never is.
@@ -79,8 +75,7 @@ class Scheduling:
     parallel: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaemonStarted(Event):
+class DaemonStarted(Event, frozen=True, kw_only=True):
     """foreman started and took up what the log holds."""
 
     type: ClassVar[str] = "daemon.started"
@@ -97,8 +92,7 @@ class DaemonStarted(Event):
     scheduling: Scheduling | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaemonStopped(Event):
+class DaemonStopped(Event, frozen=True, kw_only=True):
     """foreman stopped in good order."""
 
     type: ClassVar[str] = "daemon.stopped"

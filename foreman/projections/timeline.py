@@ -79,10 +79,18 @@ class Ring:
     width_s: int
     places: int
     buckets: dict[int, Bucket] = field(default_factory=dict)
+    #: The one that was written to last: nearly always the one that is written to next.
+    latest: Bucket | None = field(default=None, compare=False, repr=False)
 
     def at(self, moment: Micros) -> Bucket:
         """The bucket of a moment, to be written to."""
         number = moment // (self.width_s * SECOND)
+        bucket = self.latest
+        if bucket is None or bucket.number != number:
+            bucket = self.latest = self._of(number)
+        return bucket
+
+    def _of(self, number: int) -> Bucket:
         place = number % self.places
         bucket = self.buckets.get(place)
         if bucket is None or bucket.number != number:
@@ -111,7 +119,7 @@ class Timeline:
 
     def apply(self, recorded: Recorded) -> None:
         """Take one more event into account."""
-        self.position, _, _, at, _, event = recorded
+        self.position, at, event = recorded.position, recorded.at, recorded.event
         rule = _RULES.get(type(event))
         if rule is not None:
             rule(self.minutes.at(at), event)

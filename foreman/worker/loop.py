@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from foreman.clock import Micros, seconds_between
 from foreman.commands.interruption import after_interruption

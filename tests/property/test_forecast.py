@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from foreman.clock import Micros
 from foreman.events.types import JobClass
@@ -34,7 +35,7 @@ JOBS = st.lists(
     ),
     max_size=60,
     unique_by=lambda job: job.job_id,
-).map(lambda jobs: [replace(job, order=order) for order, job in enumerate(jobs, start=1)])
+).map(lambda jobs: [dataclasses.replace(job, order=order) for order, job in enumerate(jobs, start=1)])
 POLICIES = st.builds(
     Policy,
     max_wait_interactive_s=st.sampled_from([0.0, 5.0, 15.0]),
@@ -153,7 +154,7 @@ NEVER = Policy(max_wait_interactive_s=0, max_wait_batch_s=0)
 def test_newcomers_behind_everybody_make_nobody_start_earlier(jobs, situation, statistics, key, number):
     # An interactive one may: the scheduler turns to its model sooner, for all who wait for that. So may one whose model
     # is loaded for it before the others of that model return from their backoff.
-    jobs = [replace(job, not_before=None) for job in jobs]
+    jobs = [dataclasses.replace(job, not_before=None) for job in jobs]
     before, crowded = queue_of(jobs), queue_of(jobs)
     for order in range(len(jobs) + 1, len(jobs) + 1 + number):
         crowded.add(Waiting(f"new{order}", key, JobClass.BATCH, order, NOW, None))

@@ -7,6 +7,7 @@ from dataclasses import astuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from foreman.api.statistics import WINDOWS
 from foreman.clock import Micros
@@ -34,7 +35,7 @@ def timed(draw, steps=STEPS, leaping: bool = False) -> list[Recorded]:
     for item in draw(logs()):
         at = Micros(max(0, since + draw(steps) * SECOND))
         since = at if leaping else max(since, at)
-        made.append(item._replace(at=at))
+        made.append(replace(item, at=at))
     return made
 
 

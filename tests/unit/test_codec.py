@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from foreman.errors import LogCorrupt, RequestInvalid, UnknownEvent
 from foreman.events import log
@@ -22,8 +22,7 @@ GOLDEN = orjson.loads((Path(__file__).parents[1] / "golden" / "events.json").rea
 TYPES = [cls.type for cls in JOB_EVENTS + DAEMON_EVENTS]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved(Event):
+class Moved(Event, frozen=True, kw_only=True):
     """An event of the third generation: metres were once feet, and the place was once called otherwise."""
 
     type: ClassVar[str] = "thing.moved"
@@ -85,7 +84,7 @@ def test_event_stored_by_the_first_release_still_decodes(row):
     stored = orjson.loads(row["data"])
     assert stored.pop("v") == 1
     if event.schema == 1:  # else an upcaster has given the members another form
-        assert stored.items() <= orjson.loads(orjson.dumps(event)).items()
+        assert stored.items() <= orjson.loads(CODEC.members(event)).items()
 
 
 def test_hash_chain_of_the_golden_log_holds_from_its_first_event_on():
@@ -169,8 +168,7 @@ def test_event_that_json_cannot_hold_is_refused_by_name(error):
 
 
 def test_event_without_members_is_stored_with_its_version_alone():
-    @dataclass(frozen=True, slots=True, kw_only=True)
-    class Ticked(Event):
+    class Ticked(Event, frozen=True, kw_only=True):
         type: ClassVar[str] = "clock.ticked"
 
     codec = Codec((Ticked,))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from foreman.clock import Micros
 from foreman.commands.batch import Batch
@@ -235,7 +234,7 @@ def test_job_fails_when_it_was_running_at_too_many_crashes(before, event):
 
 
 def test_answer_is_recorded_with_its_figures_and_kept_with_its_bytes():
-    metrics = Metrics(**{name: getattr(DONE, name) for name in Metrics.__dataclass_fields__})
+    metrics = Metrics(**{name: getattr(DONE, name) for name in Metrics.__struct_fields__})
     decision = when(FinishJob(job_id="J", metrics=metrics, artifacts=(ANSWER,)), QUEUED, WORKING)
     assert decision.events == (("J", DONE),)
     assert decision.artifacts == (("J", ANSWER),)

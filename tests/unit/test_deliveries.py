@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from foreman.clock import Micros
 from foreman.commands.schema import MIGRATIONS
@@ -230,9 +231,9 @@ async def test_last_attempts_are_the_last_of_each(tmp_path):
         await core.do(submit("A", webhook=WEBHOOK), submit("B", webhook=WEBHOOK), submit("C", webhook=WEBHOOK))
         bare = Attempt(at=Micros(6), duration=0)
         await core.do(ended("A", 1, Status.PENDING, due=Micros(9)), ended("B", 2, attempt=bare))
-        await core.do(ended("A", 1, attempt=replace(bare, status=200)))
+        await core.do(ended("A", 1, attempt=dataclasses.replace(bare, status=200)))
         found = await deliveries.last_attempts(core.database.read, [1, 2, 3, 99])
-        assert found == {1: [replace(bare, status=200)], 2: [bare]}
+        assert found == {1: [dataclasses.replace(bare, status=200)], 2: [bare]}
 
 
 @pytest.mark.parametrize(

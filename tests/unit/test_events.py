@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
@@ -21,8 +20,8 @@ def test_types_are_stable_names_and_each_stands_for_one_event():
 
 @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: event.type)
 def test_event_cannot_be_changed(event):
-    with pytest.raises(FrozenInstanceError):
-        setattr(event, fields(event)[0].name, None)
+    with pytest.raises(AttributeError, match="immutable"):
+        setattr(event, event.__struct_fields__[0], None)
 
 
 def test_endpoint_is_a_route_of_the_target():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import tracemalloc
-from dataclasses import replace
 from statistics import median
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.eta import errors
 from foreman.clock import Micros
@@ -141,7 +141,7 @@ def test_newcomers_are_foreseen_as_often_as_they_came_lately():
     chat = replace(QUEUED, job_class=INTERACTIVE)
     # One each 8 s, and a run of 4 s: every second moment goes to them.
     for item in recorded(*[chat] * 250, at=8 * SECOND):
-        statistics.apply(item._replace(at=Micros(NOW + item.at - 2_000 * SECOND)))
+        statistics.apply(replace(item, at=Micros(NOW + item.at - 2_000 * SECOND)))
     queue = queue_of(*(f"a{number}" for number in range(40)))
     quiet, busy = (starts(queue, made(queue, statistics=each))["a39"] for each in (measured(), statistics))
     assert busy == pytest.approx(2 * quiet, rel=0.15)
@@ -151,7 +151,7 @@ def test_flood_of_newcomers_costs_the_forecast_no_more_than_its_bound():
     statistics = measured()
     chat = replace(QUEUED, job_class=INTERACTIVE)
     for number, (item,) in enumerate(recorded(chat) for _ in range(20_000)):
-        statistics.apply(item._replace(at=Micros(NOW - 200 * SECOND + number * 10_000)))
+        statistics.apply(replace(item, at=Micros(NOW - 200 * SECOND + number * 10_000)))
     queue = queue_of(*(f"a{number}" for number in range(40)))
     told = made(queue, statistics=statistics)
     assert all(told.of(queue, job.job_id) is not None for job in queue)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from foreman.commands.interruption import after_interruption
 from foreman.commands.types import CancelJob, RequeueJob

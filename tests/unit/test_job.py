@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from foreman.clock import Micros
 from foreman.errors import IllegalTransition, LogCorrupt
@@ -110,13 +109,13 @@ def test_fold_leaves_the_job_before_as_it_was():
 def test_event_out_of_its_place_is_corruption(version):
     first, second = recorded(QUEUED, WORKING)
     with pytest.raises(LogCorrupt, match=f"event {version} of J stands where event 2 belongs"):
-        fold(fold(None, first), second._replace(version=version))
+        fold(fold(None, first), replace(second, version=version))
 
 
 def test_history_that_does_not_begin_at_its_beginning_is_refused():
     first, second = recorded(QUEUED, WORKING)
     with pytest.raises(LogCorrupt, match="event 2 of J stands where event 1 belongs"):
-        fold(None, first._replace(version=2))
+        fold(None, replace(first, version=2))
     with pytest.raises(IllegalTransition):
         fold(None, second)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from foreman.clock import Micros
 from foreman.commands.schema import MIGRATIONS
@@ -119,7 +120,7 @@ async def test_job_with_something_to_tell_yet_is_due_only_at_the_last(tmp_path):
         ended = Attempted(job_id="A", position=Position(1), attempt=None, status=Status.DEAD)
         await core.do(RecordAttempt(job_id="A", attempted=ended))
         assert await overdue_jobs(core, later, 0) == "C"  # its last state is not told yet
-        await core.do(RecordAttempt(job_id="A", attempted=replace(ended, position=Position(4))))
+        await core.do(RecordAttempt(job_id="A", attempted=dataclasses.replace(ended, position=Position(4))))
         assert sorted(await overdue_jobs(core, later, 0)) == ["A", "C"]
 
 

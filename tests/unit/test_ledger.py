@@ -6,9 +6,9 @@ import asyncio
 import sqlite3
 from collections import Counter
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from foreman.commands.ledger import KEPT_JOBS, MAX_BATCH, SNAPSHOT_EVERY, Outcome
 from foreman.commands.types import CancelJob, ExpireJob, FinishJob, Note, RecordAttempt, StartLoading, StartWorking

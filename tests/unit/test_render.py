@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from foreman.api.render import delivery_object, event_object, job_object
 from foreman.clock import Micros

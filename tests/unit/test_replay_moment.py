@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from msgspec.structs import replace
 
 from foreman.clock import Micros
 from foreman.commands.recovery import recover
@@ -116,7 +117,7 @@ async def test_moment_after_the_last_sign_of_a_life_that_was_killed_says_so(tmp_
 
 
 def test_target_is_away_since_it_went_though_a_start_says_it_once_more():
-    away = [item._replace(stream="daemon") for item in recorded(DEGRADED, DEGRADED)]
+    away = [replace(item, stream="daemon") for item in recorded(DEGRADED, DEGRADED)]
     found = moment(
         (
             StoredEvent(item.position, "daemon", 0, item.event.type, item.at, CODEC.encode(item.event), b"")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from foreman.clock import Micros
 from foreman.events.codec import CODEC
@@ -67,7 +68,7 @@ def test_recorded_work_is_measured_as_it_went():
 
 @pytest.mark.parametrize("discipline", [RAN, DRAIN])
 def test_rules_that_ran_give_what_was_recorded(discipline):
-    assert replace(played(of(*DRAINED), discipline), name="recorded") == recorded(of(*DRAINED))
+    assert dataclasses.replace(played(of(*DRAINED), discipline), name="recorded") == recorded(of(*DRAINED))
 
 
 def test_first_come_is_served_in_the_order_of_arrival_and_pays_a_load_for_each():
@@ -141,7 +142,7 @@ def test_nothing_starts_while_the_target_or_the_daemon_is_away():
         (91, "C", queued("a")), (91, "C", WORKING), (95, "C", DONE),
     )  # fmt: skip
     assert recording.shut == [(16 * SECOND, 40 * SECOND), (51 * SECOND, 91 * SECOND)]
-    assert replace(played(recording, RAN), name="recorded").makespan_s == recorded(recording).makespan_s == 94
+    assert played(recording, RAN).makespan_s == recorded(recording).makespan_s == 94
 
 
 def test_run_that_a_kill_cut_short_ended_with_the_life_that_it_was_in():
@@ -197,7 +198,7 @@ def test_start_comes_as_late_after_what_allowed_it_as_it_did():
         (5.5, "B", WORKING), (6, "B", DONE), (9, "C", queued("a")), (9, "C", WORKING), (10, "C", DONE),
     )  # fmt: skip
     assert late.latency == SECOND // 4
-    assert replace(played(late, RAN), name="recorded") == recorded(late)
+    assert dataclasses.replace(played(late, RAN), name="recorded") == recorded(late)
 
 
 def test_job_that_failed_before_it_began_takes_nothing_of_the_target():
@@ -213,7 +214,7 @@ def test_load_that_broke_takes_as_long_as_it_did_and_leaves_no_model():
         (300, "A", LOADING), (304, "daemon", loads("a")), (304, "A", WORKING), (314, "A", DONE),
         (314, "B", LOADING), (318, "daemon", loads("b")), (318, "B", WORKING), (328, "B", DONE),
     )  # fmt: skip
-    assert replace(played(recording, RAN), name="recorded") == recorded(recording)
+    assert dataclasses.replace(played(recording, RAN), name="recorded") == recorded(recording)
 
 
 def test_model_that_a_request_had_unloaded_is_loaded_for_whoever_comes_next():
@@ -224,7 +225,7 @@ def test_model_that_a_request_had_unloaded_is_loaded_for_whoever_comes_next():
         (28, "C", LOADING), (32, "daemon", loads("a")), (32, "C", WORKING), (42, "C", DONE),
     )  # fmt: skip
     assert recording.courses[0].attempts[0].unloads
-    assert replace(played(recording, RAN), name="recorded") == recorded(recording)
+    assert dataclasses.replace(played(recording, RAN), name="recorded") == recorded(recording)
 
 
 def test_run_that_an_end_of_the_daemons_cuts_short_is_whichever_runs_then():
@@ -236,7 +237,7 @@ def test_run_that_an_end_of_the_daemons_cuts_short_is_whichever_runs_then():
         (21, "daemon", DaemonStopped(waiting=1)), (30, "daemon", STARTED),
         (31, "daemon", TargetRecovered(version="1")), (31, "B", WORKING), (51, "B", DONE),
     )  # fmt: skip
-    assert replace(played(recording, RAN), name="recorded") == recorded(recording)
+    assert dataclasses.replace(played(recording, RAN), name="recorded") == recorded(recording)
     # Its load takes until the end, so that nothing of it is lost, but it is loaded once more.
     assert played(recording, RAN, {"b": 60.0}).makespan_s == 31 + 60 + 20
 
@@ -284,9 +285,9 @@ def test_job_that_the_log_ends_before_is_done_where_other_rules_come_to_it_in_ti
 
 
 def test_side_by_side_means_one_model_only():
-    two = Discipline("two", replace(NEVER, parallel=2))
+    two = Discipline("two", dataclasses.replace(NEVER, parallel=2))
     assert played(of(*DRAINED), two).makespan_s == 2 * 14
-    assert played(of(*DRAINED), replace(FIFO, policy=replace(NEVER, parallel=2))).swaps == 4
+    assert played(of(*DRAINED), dataclasses.replace(FIFO, policy=dataclasses.replace(NEVER, parallel=2))).swaps == 4
 
 
 def test_log_without_jobs_has_figures_of_nothing():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from statistics import mean, pstdev
 
 import pytest
+from msgspec.structs import replace
 
 from foreman.clock import Micros
 from foreman.events.types import JobClass

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count
 
 import pytest
+from msgspec.structs import replace
 
 from foreman.events.daemon import Stage, TargetStalled
 from foreman.events.types import DAEMON, JobClass, Position, RequeueReason
@@ -35,7 +35,7 @@ def log_of(*histories):
             stream = f"J{number}" if item.event.type.startswith("job.") else DAEMON
             versions[stream] = versions.get(stream, 0) + 1
             place = {"position": Position(next(positions)), "stream": stream, "version": versions[stream]}
-            made.append(item._replace(**place))
+            made.append(replace(item, **place))
     return made
 
 
@@ -100,7 +100,7 @@ def test_snapshot_comes_back_as_it_was_and_folds_on_alike():
     state = tallied(events)
     loaded = tally.load(state.dump())
     assert loaded == state
-    more = [item._replace(position=Position(item.position + len(events))) for item in log_of(TROUBLED)]
+    more = [replace(item, position=Position(item.position + len(events))) for item in log_of(TROUBLED)]
     assert tallied(more, loaded) == tallied(more, state)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from foreman.clock import Micros
 from foreman.events.types import DAEMON, Event, Position, Recorded
@@ -73,7 +74,7 @@ def test_wider_buckets_hold_what_the_narrow_ones_within_them_held(width_s, count
 def test_merging_adds_every_figure_but_the_longest_wait():
     one, other = Bucket(1, *range(1, 14)), Bucket(2, *range(101, 114))
     one.add(other)
-    assert one == replace(Bucket(1, *range(102, 128, 2)), longest_wait_s=other.longest_wait_s)
+    assert one == dataclasses.replace(Bucket(1, *range(102, 128, 2)), longest_wait_s=other.longest_wait_s)
 
 
 def test_no_more_is_kept_than_a_day_of_minutes_and_a_month_of_hours():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from foreman.events.types import JobClass
 from foreman.fsm.job import ACTIVE, RUNNING, WAITING, State
@@ -59,5 +58,5 @@ def test_start_makes_of_the_views_what_the_events_made(events):
     assert list(restored.queue) == list(folded.queue)
     assert restored.running.keys() == folded.running.keys()
     for work in (folded, restored):
-        work.apply(recorded(CANCELLED)[0]._replace(position=9, version=9))
+        work.apply(replace(recorded(CANCELLED)[0], position=9, version=9))
         assert not work.has("J")
