@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from foreman.cli.replay import replay
+from foreman.cli import main
 from foreman.events.history import History
 from foreman.replay.policy import played, recorded
 from foreman.replay.recording import Recording
@@ -72,7 +72,7 @@ async def test_other_rules_make_more_swaps_or_cost_more(tmp_path):
 
 
 def call(folder: Path, *arguments: str, status: int = 0) -> str:
-    ended = CliRunner().invoke(replay, ["--db", str(folder / "foreman.db"), *arguments])
+    ended = CliRunner().invoke(main, ["replay", "--db", str(folder / "foreman.db"), *arguments])
     assert ended.exit_code == status, ended.output
     return ended.stdout
 
@@ -138,7 +138,8 @@ async def test_damaged_artifact_and_changed_view_are_said_and_end_with_1(tmp_pat
         await foreman.until_finished(job_id)
         await foreman.foreman.database.read_as_writer("UPDATE artifacts SET bytes = x'00' WHERE name = 'completion'")
         await foreman.foreman.database.read_as_writer("UPDATE jobs SET state = 'failed'")
-    ended = CliRunner().invoke(replay, ["--db", str(tmp_path / "foreman.db"), "--into", str(tmp_path / "new.db")])
+    where = ["--db", str(tmp_path / "foreman.db"), "--into", str(tmp_path / "new.db")]
+    ended = CliRunner().invoke(main, ["replay", *where])
     assert ended.exit_code == 1
     assert f"completion of {job_id}" in ended.stderr
     assert "NOT equal" in ended.stderr
