@@ -17,6 +17,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
+from typing import Annotated, get_args, get_origin
 
 import click
 
@@ -165,11 +166,19 @@ def _field_rows(source: str) -> Iterator[tuple[str, str, str]]:
         if comment := re.fullmatch(r"    #: (.*)", line):
             said.append(comment[1])
         elif (field := re.fullmatch(r"    (\w+): ([^=]+?)(?: = .+)?", line)) and not field[2].startswith("ClassVar"):
-            meaning = " ".join(said) or _sentence(inspect.getdoc(vars(types).get(field[2].partition(" ")[0])))
-            yield f"`{field[1]}`", f"`{field[2]}`", meaning
+            named = vars(types).get(field[2].partition(" ")[0])
+            meaning = " ".join(said) or (_sentence(inspect.getdoc(named)) if inspect.isclass(named) else "")
+            kind = re.sub(r"[A-Z]\w+", _plain, field[2])
+            yield f"`{field[1]}`", f"`{kind}`", meaning
             said = []
         else:
             said = []
+
+
+def _plain(name: re.Match[str]) -> str:
+    """A type without the bounds that only the code needs to know."""
+    named = vars(types).get(name[0])
+    return str(get_args(named)[0].__name__) if get_origin(named) is Annotated else name[0]
 
 
 def metrics() -> str:

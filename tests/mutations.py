@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 import string
@@ -90,10 +91,21 @@ class Mutation:
         place = self.chance.randrange(len(data))
         return data[:place] + bytes([data[place] ^ (1 << self.chance.randrange(8))]) + data[place + 1 :]
 
+    def extreme(self, value: Any, *larger: Any) -> Any:
+        """A value that is none of any size that foreman writes, where one can be made of the same kind."""
+        match value:
+            case int() if not isinstance(value, bool):
+                return self.chance.choice([2**63 - 1, -(2**63), 2**53, *larger])
+            case float():
+                return self.chance.choice([1e308, -1e308, 5e-324, *larger])
+            case str():
+                return self.chance.choice(["", "\0", "x" * 50_000, "\U0010ffff", "9" * 400])
+        raise Unfit
+
     def field(self) -> str:
         table, row = self.pick()
         column = self.chance.choice([name for name in row if name not in BESIDE_THE_LOG.get(table, ())])
-        value = self.other(row[column])
+        value = self.extreme(row[column]) if self.chance.random() < 0.2 else self.other(row[column])
         if table == "deliveries" and column == "status":
             value = self.chance.choice(["delivered", "dead", "gone"])
             if row["ended"] is not None and row["status"] == "pending":
@@ -113,8 +125,11 @@ class Mutation:
             if not (isinstance(holder[key], dict | list) and holder[key]):
                 break
             holder = holder[key]
-        holder[key] = self.other(holder[key])
-        return self.update(table, row, column, orjson.dumps(document).decode())
+        if self.chance.random() < 0.2:
+            holder[key] = self.extreme(holder[key], 2**64, 10**400)
+        else:
+            holder[key] = self.other(holder[key])
+        return self.update(table, row, column, json.dumps(document, ensure_ascii=False, separators=(",", ":")))
 
     def letter(self) -> str:
         """One letter of a stored document, which may be none any more."""

@@ -216,7 +216,7 @@ def _fault(row: Stored, made: list[Made], lane: Lane) -> str | None:
     Somebody may have asked for it once more, at any time: it is pending then, has ended before, and its failures are
     counted anew.
     """
-    if [one.number for one in made] != [*range(1, row.attempts + 1)]:
+    if row.attempts != len(made) or any(one.number != number for number, one in enumerate(made, 1)):
         return f"its attempts are numbered {[one.number for one in made]}"
     if row.ended is None and row.status != Status.PENDING:
         return "nothing says when it ended"

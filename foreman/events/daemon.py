@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from foreman.events.types import Event
+from foreman.events.types import Event, Whole
 
 
 class Stage(StrEnum):
@@ -72,7 +72,7 @@ class Scheduling(Struct, frozen=True, kw_only=True):
     #: The part of the time that loading may cost while everybody is overdue.
     swap_share: float
     #: How many jobs may run at the same time.
-    parallel: int
+    parallel: Whole
 
 
 class DaemonStarted(Event, frozen=True, kw_only=True):
@@ -83,11 +83,11 @@ class DaemonStarted(Event, frozen=True, kw_only=True):
     foreman_version: str
     sqlite_version: str
     #: Jobs that wait, those put back after a crash included.
-    waiting: int
+    waiting: Whole
     #: Jobs put back after a crash.
-    requeued: int
+    requeued: Whole
     #: Blocking calls whose callers went with the crash.
-    cancelled: int
+    cancelled: Whole
     #: None in logs of a foreman that did not say.
     scheduling: Scheduling | None = None
 
@@ -97,7 +97,7 @@ class DaemonStopped(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "daemon.stopped"
 
-    waiting: int
+    waiting: Whole
 
 
 DAEMON_EVENTS: tuple[type[Event], ...] = (

@@ -7,14 +7,19 @@ number and an upcaster in `codec`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar, NewType
+from typing import Annotated, ClassVar, Final, NewType
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from foreman.clock import Micros
 
 JobId = NewType("JobId", str)
 Position = NewType("Position", int)
+
+#: What SQLite, Go and a float can take; of a number past it there is no event.
+_BOUNDS: Final = Meta(ge=-(2**63), le=2**63 - 1)
+Whole = Annotated[int, _BOUNDS]
+Instant = Annotated[Micros, _BOUNDS]
 
 #: The stream of the daemon's own events; every other stream is a job's id.
 DAEMON = "daemon"
@@ -68,7 +73,7 @@ class ArtifactRef(Struct, frozen=True, kw_only=True):
 
     name: str
     content_type: str
-    size: int
+    size: Whole
     sha256: str
 
 
@@ -77,7 +82,7 @@ class IdempotencyKey(Struct, frozen=True, kw_only=True):
 
     key: str
     fingerprint: str
-    ordinal: int = 0
+    ordinal: Whole = 0
 
 
 class Webhook(Struct, frozen=True, kw_only=True):
@@ -110,7 +115,7 @@ class JobQueued(Event, frozen=True, kw_only=True):
     #: Whether the caller of a blocking call asked for a stream.
     stream: bool
     request: ArtifactRef
-    max_attempts: int
+    max_attempts: Whole
     idempotency: IdempotencyKey | None = None
     #: The job that this one repeats.
     retry_of: str | None = None
@@ -122,7 +127,7 @@ class JobLoading(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "job.loading"
 
-    attempt: int
+    attempt: Whole
     #: The model that was resident until now, as far as foreman knows.
     evicts: str | None = None
 
@@ -132,7 +137,7 @@ class JobWorking(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "job.working"
 
-    attempt: int
+    attempt: Whole
     #: Seconds since the job was queued.
     waited_s: float
     #: Whether its model had to be loaded for it.
@@ -147,11 +152,11 @@ class JobRequeued(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "job.requeued"
 
     #: Attempts spent so far.
-    attempt: int
+    attempt: Whole
     reason: RequeueReason
     error: str
     #: Not to be started before this moment.
-    not_before: Micros | None = None
+    not_before: Instant | None = None
 
 
 class JobDone(Event, frozen=True, kw_only=True):
@@ -159,16 +164,16 @@ class JobDone(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "job.done"
 
-    attempt: int
+    attempt: Whole
     artifacts: tuple[ArtifactRef, ...]
     done_reason: str | None = None
-    prompt_tokens: int | None = None
-    generated_tokens: int | None = None
+    prompt_tokens: Whole | None = None
+    generated_tokens: Whole | None = None
     #: Ollama's own durations, nanoseconds.
-    total_duration: int | None = None
-    load_duration: int | None = None
-    prompt_eval_duration: int | None = None
-    eval_duration: int | None = None
+    total_duration: Whole | None = None
+    load_duration: Whole | None = None
+    prompt_eval_duration: Whole | None = None
+    eval_duration: Whole | None = None
     #: Seconds from the request to the first byte of the answer.
     first_token_s: float | None = None
     #: Seconds from the request to the end of the answer.
@@ -183,11 +188,11 @@ class JobFailed(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "job.failed"
 
-    attempt: int
+    attempt: Whole
     error: str
     code: str
     #: The target's HTTP status, if it was the target that refused.
-    status: int | None = None
+    status: Whole | None = None
 
 
 class JobCancelled(Event, frozen=True, kw_only=True):

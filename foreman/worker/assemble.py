@@ -109,5 +109,6 @@ def _appended(parts: list[dict[str, Any]], name: str) -> list[Any]:
 
 
 def _count(last: dict[str, Any], name: str) -> int | None:
+    """A whole number as Go and the log can hold it; a target that says anything else has said nothing."""
     value = last.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None

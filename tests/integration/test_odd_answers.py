@@ -64,6 +64,7 @@ ODD = {
     "deep nesting": plain(DEEP, b'{"message":{"content":""},"done":true}'),
     "deep error": plain(b'{"error":' + b"[" * 900 + b"]" * 900 + b"}"),
     "no HTTP": b"hello\r\n\r\n",
+    "numbers beyond 63 bits": plain(b'{"message":{"content":"x"},"done":true,"eval_count":18446744073709551615}'),
     "numbers beyond 64 bits": plain(b'{"message":{"content":"x"},"done":true,"eval_count":1' + b"0" * 30 + b"}"),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import orjson
 import pytest
 
@@ -77,5 +79,11 @@ def test_answer_that_ollama_ended_for_repeating_itself_is_whole():
     assert body(lines(chat("again "), chat("again ")))["message"]["content"] == "again again "
 
 
-def test_a_negative_count_is_none():
-    assert assemble(lines({**LAST, "eval_count": -20})).metrics(0.5, 2.0).generated_tokens is None
+@pytest.mark.parametrize("count", [-20, True, 1.0, "5", None, 2**63, 10**30])
+def test_what_is_no_count_is_none(count):
+    answer = json.dumps({**LAST, "eval_count": count}).encode()
+    assert assemble(answer).metrics(0.5, 2.0).generated_tokens is None
+
+
+def test_largest_count_that_go_has_is_one():
+    assert assemble(lines({**LAST, "eval_count": 2**63 - 1})).metrics(0.5, 2.0).generated_tokens == 2**63 - 1

@@ -76,9 +76,21 @@ FAULTS = {
         "UPDATE deliveries SET status = 'delivered' WHERE status = 'dead'",
         {"delivery_differs", "totals_differ"},
     ),
+    "more attempts than there could be": (
+        "UPDATE deliveries SET attempts = 9223372036854775807 WHERE job_id = 'picky' AND state = 'queued'",
+        {"delivery_differs"},
+    ),
     "attempt removed": ("DELETE FROM delivery_attempts WHERE number = 2", {"delivery_differs"}),
     "secret of nobody": ("INSERT INTO webhook_secrets VALUES ('nobody', 's')", {"secret_unknown"}),
     "snapshot changed": ("UPDATE snapshots SET state = '{}' WHERE projection = 'tally'", {"snapshot_differs"}),
+    "snapshot nested": (
+        f"UPDATE snapshots SET state = '{'[' * 500}{']' * 500}' WHERE projection = 'tally'",
+        {"snapshot_differs"},
+    ),
+    "snapshot written another way": (
+        "UPDATE snapshots SET state = replace(state, '298.0', '298E0') WHERE projection = 'statistics'",
+        {"snapshot_differs"},
+    ),
     "index removed": ("DROP INDEX jobs_by_state", {"schema_differs"}),
 }
 

@@ -149,7 +149,11 @@ def test_event_of_an_unknown_kind_is_refused_by_name(codec, type_, text, named):
 @pytest.mark.parametrize(
     "text",
     ["", "garbage", "[]", "null", '"v"', "{}", '{"v":"1"}', '{"v":true,"attempt":1,"error":"x","code":"y"}', '{"v":1}',
-     '{"v":1,"attempt":"x"}', '{"v":1,"attempt":1,"error":"x"', '{"v":1,"attempt":1,"error":"x","code":null}'],
+     '{"v":1,"attempt":"x"}', '{"v":1,"attempt":1,"error":"x"', '{"v":1,"attempt":1,"error":"x","code":null}',
+     '{"v":1,"attempt":"1","error":"x","code":"y"}', '{"v":1,"attempt":1.0,"error":"x","code":"y"}',
+     f'{{"v":1,"attempt":{"[" * 100_000}', f'{{"v":1,"attempt":{2**63},"error":"x","code":"y"}}',
+     f'{{"v":1,"attempt":{-(10**400)},"error":"x","code":"y"}}'],
+    ids=lambda text: text[:60],
 )  # fmt: skip
 def test_text_that_is_no_event_is_corruption_that_names_the_type(text):
     with pytest.raises(LogCorrupt, match=r"job\.failed"):

@@ -128,6 +128,6 @@ def test_buckets_ascend_and_only_histograms_have_them(measure):
 
 
 def test_counts_that_no_target_could_reach_are_kept_all_the_same():
-    huge = replace(DONE, prompt_tokens=2**64 - 1, generated_tokens=2**64 - 1)
+    huge = replace(DONE, prompt_tokens=2**63 - 1, generated_tokens=2**63 - 1)
     state = tallied(log_of((QUEUED, WORKING, huge), (QUEUED, WORKING, huge)))
     assert tally.load(state.dump()) == state

@@ -122,8 +122,8 @@ def test_snapshot_of_a_full_timeline_is_small():
 
 
 def test_figures_that_no_target_could_reach_are_kept_and_negative_ones_left_out():
-    huge = replace(DONE, prompt_tokens=2**64 - 1, generated_tokens=2**64 - 1, eval_duration=2**64 - 1)
+    huge = replace(DONE, prompt_tokens=2**63 - 1, generated_tokens=2**63 - 1, eval_duration=2**63 - 1)
     low = replace(DONE, prompt_tokens=-5, generated_tokens=-1, eval_duration=-9)
     state = folded((0, huge), (1, low), (2, huge))
     assert timeline.load(state.dump()) == state
-    assert shown(state, 0)[-1].generated_tokens == float(2**65)
+    assert shown(state, 0)[-1].generated_tokens == float(2**64)
