@@ -163,8 +163,9 @@ class Foreman(Parts):
         if self._tasks.get(name) is not task or self._died is None or self._died.done():
             return  # it was told to end, or is not the first to die
         log.error("task.died", task=name, exc_info=error)
-        died = TaskDied(f"the {name} stopped working: {_innermost(error) if error else 'it came to its end'}")
-        died.__cause__ = error
+        cause = _innermost(error) if error else None
+        died = TaskDied(f"the {name} stopped working: {cause or 'it came to its end'}")
+        died.__cause__ = cause
         self._died.set_exception(died)
         self._died.exception()  # somebody looks at it in `wait`, or nobody needs to
 

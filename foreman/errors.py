@@ -35,6 +35,7 @@
     │   └── CommitUnknown
     ├── CopyFailed
     ├── DatabaseLocked
+    ├── ViewCorrupt
     ├── DatabaseUnusable
     │   └── SchemaOlder
     └── ConfigError
@@ -263,6 +264,13 @@ class DatabaseLocked(ForemanError):
 
     code = "database_locked"
     hint = "stop the other foreman, or give this one its own FOREMAN_DB_PATH"
+
+
+class ViewCorrupt(ForemanError):
+    """What the database says of a job cannot be read."""
+
+    code = "view_corrupt"
+    hint = "`foreman audit` says what else is wrong; `foreman replay --into FILE` makes a sound database of the log"
 
 
 class DatabaseUnusable(ForemanError):

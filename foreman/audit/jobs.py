@@ -16,7 +16,7 @@ from foreman.audit.expiries import Expiries, members_of
 from foreman.audit.findings import Code, Finding, Findings
 from foreman.audit.share import Share
 from foreman.clock import Micros
-from foreman.errors import ForemanError
+from foreman.errors import ForemanError, ViewCorrupt
 from foreman.events.types import JobCancelled, JobDone, JobExpired, JobFailed, JobQueued, Recorded
 from foreman.fsm.job import State
 from foreman.projections import jobs
@@ -235,7 +235,7 @@ def _is_same_view(job: Job, mine: str, its: str) -> bool:
         return False
     try:
         return jobs.from_view(its) == job
-    except ValueError:
+    except ViewCorrupt:
         return False
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import orjson
 
 from foreman.audit.findings import MOST, Code, Finding, Findings
+from foreman.errors import ViewCorrupt
 from foreman.events.types import IdempotencyKey, Recorded
 from foreman.fsm.job import State
 from foreman.projections import jobs
@@ -90,6 +91,6 @@ class Keys:
         row = next(self._still.rows(jobs.SELECT_ONE, (job_id,)), None)
         try:
             own = jobs.from_view(row[0]).idempotency if row else None
-        except ValueError:
+        except ViewCorrupt:
             return False
         return own is not None and (own.key, own.ordinal) == (key, ordinal)

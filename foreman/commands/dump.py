@@ -13,8 +13,10 @@ from typing import Any, Final
 
 import msgspec
 
+from foreman.errors import ViewCorrupt
 from foreman.events.history import History
 from foreman.projections import jobs, snapshots
+from foreman.projections.job import Job
 from foreman.storage.reading import Row
 from foreman.storage.still import Still
 
@@ -31,7 +33,7 @@ def canonical_dump(still: Still) -> Iterator[str]:
     for event in History(still).events():
         yield _line("event", (*event[:-1], event.hash.hex()))
     for *columns, view in still.rows(SELECT_JOBS):
-        yield _line("job", (*columns, jobs.from_view(view)))
+        yield _line("job", (*columns, _readable(view)))
     for name, sql in (("key", SELECT_KEYS), ("delivery", SELECT_DELIVERIES)):
         for row in still.rows(sql):
             yield _line(name, row)
@@ -49,6 +51,14 @@ def digest(lines: Iterable[str]) -> str:
 def first_difference(one: Iterable[str], other: Iterable[str]) -> tuple[str | None, str | None] | None:
     """The first lines that differ, None for one that has ended; None if all are equal."""
     return next((pair for pair in zip_longest(one, other) if pair[0] != pair[1]), None)
+
+
+def _readable(view: str) -> Job | str:
+    """A job however its view is written; what is none, as it stands, so that it differs from what should be there."""
+    try:
+        return jobs.from_view(view)
+    except ViewCorrupt:
+        return view
 
 
 def _line(name: str, values: Row) -> str:

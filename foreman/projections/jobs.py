@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from foreman.errors import ViewCorrupt
 from foreman.fsm.job import ACTIVE, State
 from foreman.projections.job import Job
 from foreman.storage.reading import Read
@@ -110,8 +111,11 @@ def row(job: Job) -> tuple[Any, ...]:
 
 
 def from_view(text: str) -> Job:
-    """The job that `row` wrote."""
-    return _read(text)
+    """The job that `row` wrote. Raises ViewCorrupt."""
+    try:
+        return _read(text)
+    except (ValueError, RecursionError) as error:
+        raise ViewCorrupt(f"the view of a job cannot be read ({error}): {text[:60]!r}") from error
 
 
 async def find(read: Read, job_id: str) -> Job | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import ClassVar, Final, NamedTuple, Protocol, Self, TypeVar
 
 import orjson
@@ -25,7 +26,7 @@ CREATE TABLE snapshots (
 ) STRICT;
 """
 UPSERT: Final = "INSERT OR REPLACE INTO snapshots (projection, version, position, state) VALUES (?, ?, ?, ?)"
-SELECT: Final = "SELECT state FROM snapshots WHERE projection = ? AND version = ?"
+SELECT: Final = "SELECT state, position FROM snapshots WHERE projection = ? AND version = ?"
 SELECT_POSITION: Final = "SELECT position FROM snapshots WHERE projection = ? AND version = ?"
 SELECT_FACTS: Final = "SELECT job_id, model, class FROM jobs WHERE job_id IN (SELECT value FROM json_each(?))"
 PAGE: Final = 5_000
@@ -56,6 +57,7 @@ class Fold(Projection, Protocol):
 
 
 Folded = TypeVar("Folded", bound=Fold)
+Kept = TypeVar("Kept", Statistics, Tally, Timeline)
 
 
 def row(state: Projection) -> tuple[str, int, int, str]:
@@ -101,26 +103,33 @@ async def states_now(read: Read) -> States:
 
 async def statistics_now(read: Read) -> Statistics:
     """The statistics as of the log's head: the last snapshot, and the events since."""
-    rows = await read(SELECT, (Statistics.NAME, Statistics.VERSION))
-    return await _caught_up(read, statistics.load(rows[0][0]) if rows else Statistics())
+    return await _caught_up(read, await _taken(read, Statistics, statistics.load))
 
 
 async def timeline_now(read: Read) -> Timeline:
     """The timeline as of the log's head, likewise."""
-    rows = await read(SELECT, (Timeline.NAME, Timeline.VERSION))
-    return await _caught_up(read, timeline.load(rows[0][0]) if rows else Timeline())
+    return await _caught_up(read, await _taken(read, Timeline, timeline.load))
 
 
 async def tally_now(read: Read) -> Tally:
     """The tally as of the log's head, likewise."""
-    rows = await read(SELECT, (Tally.NAME, Tally.VERSION))
-    state = tally.load(rows[0][0]) if rows else Tally()
+    state = await _taken(read, Tally, tally.load)
     async for events in pages(read, state.position, PAGE):
         job_ids = orjson.dumps(sorted({recorded.stream for recorded in events})).decode()
         facts = {job_id: Facts(model, job_class) for job_id, model, job_class in await read(SELECT_FACTS, (job_ids,))}
         for recorded in events:
             state.apply(recorded, facts.get(recorded.stream, NO_JOB))
     return state
+
+
+async def _taken(read: Read, kind: type[Kept], load: Callable[[str], Kept]) -> Kept:
+    """The last snapshot of a projection, or its beginning: one that cannot be read is one that was not taken."""
+    for text, position in await read(SELECT, (kind.NAME, kind.VERSION)):
+        with suppress(ValueError):
+            state = load(text)
+            if state.position == position:
+                return state
+    return kind()
 
 
 async def _caught_up(read: Read, state: Folded) -> Folded:

@@ -168,7 +168,7 @@ _read: Final = msgspec.json.Decoder(Statistics).decode
 
 
 def load(text: str) -> Statistics:
-    """The state that `dump` wrote."""
+    """The state that `dump` wrote. Raises ValueError for anything else."""
     return _read(text)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, Final, NamedTuple
 
+import msgspec
 import orjson
 
 from foreman.events.daemon import DaemonStarted, ModelSwapped, TargetDegraded, TargetStalled
@@ -128,20 +129,34 @@ class Tally:
         self.series.add(measures.QUEUED, self.label(facts.model), facts.job_class, by=by)
 
 
+class _Stored(msgspec.Struct):
+    """What `dump` writes: lists for the mappings, since JSON has no keys of several parts."""
+
+    position: Position
+    values: list[tuple[str, tuple[str, ...], int | float]]
+    spreads: list[tuple[str, tuple[str, ...], list[int], int | float]]
+    models: list[str]
+    running: list[str]
+    last_arrived: str | None
+
+
+_read: Final = msgspec.json.Decoder(_Stored).decode
+
+
 def load(text: str) -> Tally:
-    """The state that `dump` wrote."""
-    state = orjson.loads(text)
+    """The state that `dump` wrote. Raises ValueError for anything else."""
+    state = _read(text)
     series = Series()
-    for name, labels, value in state["values"]:
-        series.values.setdefault(name, {})[tuple(labels)] = value
-    for name, labels, counts, total in state["spreads"]:
-        series.spreads.setdefault(name, {})[tuple(labels)] = Spread(counts, total)
+    for name, labels, value in state.values:
+        series.values.setdefault(name, {})[labels] = value
+    for name, labels, counts, total in state.spreads:
+        series.spreads.setdefault(name, {})[labels] = Spread(counts, total)
     return Tally(
-        position=state["position"],
+        position=state.position,
         series=series,
-        models=dict.fromkeys(state["models"]),
-        running=set(state["running"]),
-        last_arrived=state["last_arrived"],
+        models=dict.fromkeys(state.models),
+        running=set(state.running),
+        last_arrived=state.last_arrived,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, ClassVar, Final
 
+import msgspec
 import orjson
 
 from foreman.clock import Micros
@@ -70,6 +71,7 @@ class Bucket:
 
 
 _row: Final = attrgetter(*(one.name for one in fields(Bucket)))
+FIGURES: Final = len(fields(Bucket))
 
 
 @dataclass(slots=True)
@@ -146,13 +148,30 @@ class Timeline:
         return {"minutes": self.minutes, "hours": self.hours}
 
 
+class _Stored(msgspec.Struct):
+    """What `dump` writes: of each bucket its figures only, for there are two thousand of them."""
+
+    position: Position
+    minutes: list[list[int | float]]
+    hours: list[list[int | float]]
+
+
+_read: Final = msgspec.json.Decoder(_Stored).decode
+
+
 def load(text: str) -> Timeline:
-    """The state that `dump` wrote."""
-    state = orjson.loads(text)
-    timeline = Timeline(position=state["position"])
-    for ring, rows in ((timeline.minutes, state["minutes"]), (timeline.hours, state["hours"])):
-        ring.buckets = {bucket.number % ring.places: bucket for bucket in (Bucket(*row) for row in rows)}
+    """The state that `dump` wrote. Raises ValueError for anything else."""
+    state = _read(text)
+    timeline = Timeline(position=state.position)
+    for ring, rows in ((timeline.minutes, state.minutes), (timeline.hours, state.hours)):
+        ring.buckets = {bucket.number % ring.places: bucket for bucket in map(_bucket, rows)}
     return timeline
+
+
+def _bucket(row: list[Any]) -> Bucket:
+    if len(row) != FIGURES:
+        raise ValueError(f"a bucket has {FIGURES} figures")
+    return Bucket(*row)
 
 
 def _queued(bucket: Bucket, event: JobQueued) -> None:

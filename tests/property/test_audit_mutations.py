@@ -11,13 +11,17 @@ import random
 import shutil
 import sqlite3
 from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from click.testing import CliRunner
 
 from foreman.audit import Findings, Witness, audit
 from foreman.audit.passes import look
 from foreman.audit.shape import check_schema
 from foreman.audit.share import Share
+from foreman.cli import main
 from foreman.errors import DatabaseUnusable
 from foreman.storage.still import still
 from tests.mutations import mutate
@@ -64,6 +68,29 @@ def test_two_processes_find_of_each_change_what_one_finds(rich, tmp_path):
         one, first, second = (looked_at(copy, share) for share in Share)
         first.take_in(second)
         assert (first.counts, set(first.kept)) == (one.counts, set(one.kept)), f"{change} (seed {seed})"
+
+
+#: What reads a file, whatever state it is in. The export comes back by `import`.
+READING = (
+    "audit --db FILE", "audit --db FILE --json",
+    "replay --db FILE --into DIR/a", "replay --db FILE --log-only --into DIR/b",
+    "replay --db FILE --until 60", "replay --db FILE --until 70 --json", "replay --db FILE --policy fifo",
+    "export --db FILE --cloudevents -o DIR/c", "export --db FILE --artifacts -o DIR/d", "import DIR/d --into DIR/e",
+    "backup --db FILE DIR/f", "compact --db FILE --before 2027-01-15T08:01:00Z",
+)  # fmt: skip
+
+
+def test_after_any_change_each_command_does_what_it_can_or_says_why_not(rich, tmp_path):
+    for number in range(COUNT // 3):
+        with TemporaryDirectory(dir=tmp_path) as folder:
+            copy = f"{folder}/copy.db"
+            shutil.copy(rich, copy)
+            change = mutate(Path(copy), seed := f"{SEED}:{number}")
+            for command in READING:
+                line = command.replace("FILE", copy).replace("DIR", folder)
+                ended = CliRunner().invoke(main, line.split())
+                by_itself = isinstance(ended.exception, SystemExit | None)
+                assert by_itself, f"{command} after {change} (seed {seed}): {ended.exception!r}"
 
 
 def looked_at(path, share) -> Findings:

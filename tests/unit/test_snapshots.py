@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from foreman.events.types import JobClass
-from foreman.projections import snapshots
+from foreman.projections import snapshots, timeline
 from foreman.projections.statistics import Figures, Statistics
 from foreman.projections.tally import Tally
 from foreman.projections.timeline import Timeline
@@ -59,6 +59,30 @@ async def test_timeline_without_a_snapshot_of_its_version_is_folded_anew(tmp_pat
         row = ("timeline", Timeline.VERSION + 1, 2, '{"shape":"unknown"}')
         await core.database.transact([Statement(snapshots.UPSERT, [row])])
         assert await snapshots.timeline_now(core.database.read) == core.ledger.timeline
+
+
+UNREADABLE = {
+    "cut off": '{"position":2,',
+    "of another shape": "[]",
+    "with a text for a number": '{"position":"2"}',
+    "of another position": None,
+}
+
+
+@pytest.mark.parametrize("kind", [Statistics, Tally, Timeline])
+@pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE)
+async def test_snapshot_that_cannot_be_read_is_one_that_was_not_taken(tmp_path, kind, text):
+    async with opened(tmp_path) as core:
+        await core.do(submit(), submit(), submit())
+        row = (kind.NAME, kind.VERSION, 2, text or kind(position=1).dump())
+        await core.database.transact([Statement(snapshots.UPSERT, [row])])
+        states = await snapshots.states_now(core.database.read)
+        assert states == (core.ledger.statistics, core.ledger.tally, core.ledger.timeline)
+
+
+def test_bucket_with_a_figure_too_few_is_no_timeline():
+    with pytest.raises(ValueError, match="figures"):
+        timeline.load('{"position":1,"minutes":[[1,2]],"hours":[]}')
 
 
 @pytest.mark.parametrize("late", [Statistics, Tally, Timeline])
