@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import NewType, Protocol
+from typing import Final, NewType, Protocol
 
 #: Microseconds since the Unix epoch, UTC. What events carry; never used for ordering, since wall clocks leap.
 Micros = NewType("Micros", int)
@@ -34,9 +34,18 @@ class SystemClock:
         return time.monotonic()
 
 
+#: The first and the last moment that RFC 3339 can write.
+FIRST: Final = Micros(-62_135_596_800_000_000)
+LAST: Final = Micros(253_402_300_799_999_999)
+
+
 def rfc3339(at: Micros) -> str:
-    """`2026-11-22T14:02:10.123456Z`; always six fraction digits, so that texts sort as times do."""
-    return datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{at % 1_000_000:06d}Z"
+    """`2026-11-22T14:02:10.123456Z`; always six fraction digits, so that texts sort as times do.
+
+    A moment before the year 1 or after 9999, of which RFC 3339 knows nothing, is written as the nearest that it knows.
+    """
+    seconds, micros = divmod(min(max(at, FIRST), LAST), 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()}.{micros:06d}Z"
 
 
 def seconds_between(start: Micros, end: Micros) -> float:

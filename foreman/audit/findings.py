@@ -98,13 +98,8 @@ class Finding:
 
     @property
     def since(self) -> str | None:
-        """Its time in words; None if nobody can say. A time that is none itself is part of what is wrong."""
-        if self.at is None:
-            return None
-        try:
-            return rfc3339(self.at)
-        except (ValueError, OverflowError, OSError):
-            return None
+        """Its time in words; None if nobody can say."""
+        return None if self.at is None else rfc3339(self.at)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""

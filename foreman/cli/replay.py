@@ -22,7 +22,7 @@ from foreman.commands.dump import canonical_dump, first_difference
 from foreman.commands.rebuild import Beside, Rebuilt, contents_of, rebuild
 from foreman.config.settings import Settings
 from foreman.errors import RequestInvalid
-from foreman.events.history import History
+from foreman.events.history import History, chained
 from foreman.parts import scheduling_of
 from foreman.replay.moment import moment, parse_until
 from foreman.replay.policy import Figures, played, recorded
@@ -149,7 +149,7 @@ def _until(file: Still, text: str, *, as_json: bool) -> None:
     if not is_time and until > head:
         raise click.BadParameter(f"the log ends at position {head}", param_hint="--until")
     with progress("reading", head if is_time else until) as bar:
-        found = moment(history.events(), until, is_time=is_time, told=bar.reach)
+        found = moment(chained(history.events()), until, is_time=is_time, told=bar.reach)
     if as_json:
         click.echo(orjson.dumps(replay_view.as_json(found)))
     else:
@@ -188,7 +188,7 @@ def _policies(
 ) -> None:
     history = History(file)
     with progress("reading", history.head()[0]) as bar:
-        recording = Recording.of(history.events(), told=bar.reach)
+        recording = Recording.of(chained(history.events()), told=bar.reach)
     disciplines = _disciplines(policies, changes, _policies_of(recording))
     unknown = set(load_costs) - {name for course in recording.courses for name in (course.model, course.load_key)}
     if unknown:

@@ -19,8 +19,8 @@ from foreman.commands.schema import MIGRATIONS
 from foreman.commands.sharing import Sharing
 from foreman.errors import LogCorrupt
 from foreman.events import log
-from foreman.events.codec import GENESIS, chain_hash
-from foreman.events.history import StoredEvent
+from foreman.events.codec import GENESIS
+from foreman.events.history import StoredEvent, chained
 from foreman.events.types import JobExpired, Position
 from foreman.processes import no_collector
 from foreman.projections import contents, deliveries, jobs, keys, snapshots
@@ -113,36 +113,26 @@ class _Making:
 
         While a chunk is folded the one before it is written and the one after it is read.
         """
-        remaining, folded = iter(events), list[StoredEvent]()
+        remaining, folded = chained(events), list[StoredEvent]()
         wrong: LogCorrupt | None = None
-        while wrong is None and (chunk := list(islice(remaining, CHUNK))):
-            wrong = self._chain(chunk)
+        while wrong is None:
+            chunk: list[StoredEvent] = []
+            try:
+                chunk.extend(islice(remaining, CHUNK))
+            except LogCorrupt as error:
+                wrong = error  # an event before it may be wrong in another way, and is named first then
             if chunk:
                 self._write(folded, folding.exchange(Chunk(list(zip(*chunk, strict=True)), self._views(chunk))))
                 folded = chunk
-            yield
+                self.made.position, self.made.hash = Position(chunk[-1].position), chunk[-1].hash
+                yield
+            elif wrong is None:
+                break
         self._write(folded, folding.exchange(Chunk()))  # that was the whole log, or what can be read of it
         if wrong is not None:
             raise wrong
         while not self._write([], folding.exchange(Chunk())):
             yield
-
-    def _chain(self, chunk: list[StoredEvent]) -> LogCorrupt | None:
-        """Follow the chain. The first event that does not fit is cut off with all behind it, and what is wrong said."""
-        position, last = int(self.made.position), self.made.hash
-        wrong = None
-        for index, event in enumerate(chunk):
-            if event.position != position + 1:
-                wrong = f"it stands where event {position + 1} belongs"
-            elif (hash_ := chain_hash(last, *event[:-1])) != event.hash:
-                wrong = "it does not fit the hash of the event before it"
-            if wrong is not None:
-                del chunk[index:]
-                self.made.position, self.made.hash = Position(position), last
-                return LogCorrupt(f"event {event.position}: {wrong}")
-            position, last = position + 1, hash_
-        self.made.position, self.made.hash = Position(position), last
-        return None
 
     def _views(self, chunk: list[StoredEvent]) -> dict[str, str]:
         """Views of those jobs that may have been forgotten meanwhile."""

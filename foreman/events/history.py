@@ -1,24 +1,25 @@
 """The whole log of a database as stored rows, for audits, replays and exports: its archives first, then its table.
 
-Checks and decodes nothing, but for the digests of archive files.
+Checks nothing but the digests of archive files and, if asked to, the chain; decodes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import chain, islice
 from typing import Final
 
+from foreman.errors import LogCorrupt
 from foreman.events import archives, log
 from foreman.events.archives import Archive
-from foreman.events.codec import GENESIS
+from foreman.events.codec import GENESIS, chain_hash
 from foreman.events.lines import StoredEvent
 from foreman.events.log import SELECT_HEAD
 from foreman.events.types import Recorded
 from foreman.storage.reading import Read, Row
 from foreman.storage.still import Still
 
-__all__ = ["END", "History", "StoredEvent", "pages"]
+__all__ = ["END", "History", "StoredEvent", "chained", "pages"]
 
 SELECT: Final = """
 SELECT position, stream, version, type, at, data, hash FROM events WHERE position > ? AND position <= ?
@@ -74,6 +75,21 @@ class History:
                 yield from (event for event in archive.events(self._still.path) if event.stream == stream)
         if first is not None:
             yield from chain([first], kept)
+
+
+def chained(events: Iterable[StoredEvent]) -> Iterator[StoredEvent]:
+    """The events of a whole log, each once it is known to follow the one before.
+
+    Raises LogCorrupt, naming the position, at the first one that does not.
+    """
+    position, last = 0, GENESIS
+    for event in events:
+        if event.position != position + 1:
+            raise LogCorrupt(f"event {event.position}: it stands where event {position + 1} belongs")
+        if chain_hash(last, *event[:-1]) != event.hash:
+            raise LogCorrupt(f"event {event.position}: it does not fit the hash of the event before it")
+        position, last = event.position, event.hash
+        yield event
 
 
 async def pages(read: Read, position: int, size: int) -> AsyncIterator[list[Recorded]]:

@@ -15,7 +15,7 @@ import orjson
 
 from foreman.clock import Micros, seconds_between
 from foreman.events.daemon import ModelSwapped
-from foreman.events.types import JobClass, JobDone, JobQueued, Position, Recorded
+from foreman.events.types import Instant, JobClass, JobDone, JobQueued, Position, Recorded, Whole
 
 #: Weight of the newest load in its average: about the last ten count.
 NEWEST_LOAD: Final = 0.2
@@ -39,7 +39,7 @@ START: Final = Position(0)
 class Measured:
     """A running mean of one quantity, and its variance."""
 
-    count: int = 0
+    count: Whole = 0
     mean: float = 0.0
     variance: float = 0.0
 
@@ -71,8 +71,8 @@ class Arrivals:
     """How often jobs come: their number, the older the less."""
 
     number: float = 0.0
-    first: Micros | None = None
-    last: Micros | None = None
+    first: Instant | None = None
+    last: Instant | None = None
 
     def add(self, at: Micros) -> None:
         """One more has come."""

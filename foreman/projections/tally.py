@@ -24,6 +24,7 @@ from foreman.events.types import (
     JobWorking,
     Position,
     Recorded,
+    Whole,
 )
 from foreman.projections import measures
 from foreman.projections.job import Job
@@ -133,8 +134,8 @@ class _Stored(msgspec.Struct):
     """What `dump` writes: lists for the mappings, since JSON has no keys of several parts."""
 
     position: Position
-    values: list[tuple[str, tuple[str, ...], int | float]]
-    spreads: list[tuple[str, tuple[str, ...], list[int], int | float]]
+    values: list[tuple[str, tuple[str, ...], Whole | float]]
+    spreads: list[tuple[str, tuple[str, ...], list[Whole], Whole | float]]
     models: list[str]
     running: list[str]
     last_arrived: str | None

@@ -17,7 +17,7 @@ import orjson
 
 from foreman.clock import Micros
 from foreman.events.daemon import ModelSwapped
-from foreman.events.types import JobCancelled, JobDone, JobFailed, JobQueued, JobWorking, Position, Recorded
+from foreman.events.types import JobCancelled, JobDone, JobFailed, JobQueued, JobWorking, Position, Recorded, Whole
 
 MINUTE_S: Final = 60
 HOUR_S: Final = 3_600
@@ -152,8 +152,8 @@ class _Stored(msgspec.Struct):
     """What `dump` writes: of each bucket its figures only, for there are two thousand of them."""
 
     position: Position
-    minutes: list[list[int | float]]
-    hours: list[list[int | float]]
+    minutes: list[list[Whole | float]]
+    hours: list[list[Whole | float]]
 
 
 _read: Final = msgspec.json.Decoder(_Stored).decode

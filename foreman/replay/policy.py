@@ -15,7 +15,8 @@ from foreman.clock import Micros
 from foreman.events.daemon import ModelSwapped
 from foreman.events.types import JobClass, Position, Recorded
 from foreman.projections.statistics import Statistics
-from foreman.replay.recording import SECOND, Attempt, Course, Recording
+from foreman.replay.course import Attempt, Course
+from foreman.replay.recording import SECOND, Recording
 from foreman.replay.simulation import Arrival, Discipline, Happening, Run, Simulation
 from foreman.scheduling.lengths import UNKNOWN_LOAD
 
@@ -87,8 +88,8 @@ def played(recording: Recording, discipline: Discipline, load_s: Mapping[str, fl
         simulation.plan(until, Happening.OPENS)
     for number, (at, _) in enumerate(recording.lives):
         simulation.plan(at, Happening.RESTARTS, number)
-    for at, load_key in recording.holds:
-        simulation.plan(at, Happening.HOLDS, load_key=load_key)
+    for number, (at, load_key) in enumerate(recording.holds):
+        simulation.plan(at, Happening.HOLDS, number, load_key)
     simulation.run()
     begins = [(course, play.begun.get(number)) for number, course in enumerate(recording.courses)]
     return _figures(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Final
 
+from foreman.errors import ForemanError, LogCorrupt, UnknownEvent
 from foreman.events.codec import CODEC
 from foreman.events.daemon import (
     DaemonStarted,
@@ -38,6 +39,8 @@ from foreman.events.types import (
     JobWorking,
     RequeueReason,
 )
+from foreman.fsm.job import FINISHED, State, advance
+from foreman.replay.course import Attempt, Course
 from foreman.scheduling.lengths import UNKNOWN_RUN
 
 SECOND: Final = 1_000_000
@@ -47,55 +50,6 @@ CHUNK: Final = 5_000
 LONGEST_LATENCY: Final = 1 * SECOND
 #: More runs than ever end at one start.
 LATELY: Final = 1_024
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One run of a job's as it was: when its load began, if there was one, when its request went out, when it ended."""
-
-    loading: int | None
-    working: int | None
-    ended: int | None = None
-    #: Until it may be tried again; None = it was the last.
-    rest: int | None = None
-    #: How long after what allowed it it began: commits, mostly; None = nobody knows.
-    late: int | None = None
-    #: Seconds that its load took as the daemon measured it, by which the scheduler goes; without commits.
-    load_s: float | None = None
-    #: The daemon's end cut it short, and not its own.
-    interrupted: bool = False
-    #: The model was gone after it.
-    unloads: bool = False
-
-    @property
-    def load(self) -> int | None:
-        """How long its load took, if it came to its end."""
-        return None if self.loading is None or self.working is None else self.working - self.loading
-
-
-@dataclass(slots=True)
-class Course:
-    """What became of one job."""
-
-    queued: int
-    model: str
-    load_key: str
-    job_class: JobClass
-    attempts: list[Attempt] = field(default_factory=list)
-    #: When it was cancelled.
-    left: int | None = None
-    #: When it was done or had failed.
-    finished: int | None = None
-
-    @property
-    def whole(self) -> list[Attempt]:
-        """The attempts that came to their own end, good or bad."""
-        return [attempt for attempt in self.attempts if attempt.ended is not None and not attempt.interrupted]
-
-    @property
-    def began(self) -> int | None:
-        """When the target first began on it."""
-        return next((attempt.working for attempt in self.attempts if attempt.working is not None), None)
 
 
 @dataclass(slots=True)
@@ -174,22 +128,20 @@ class _Reader:
         self._life_ended: int | None = None
 
     def take(self, stored: StoredEvent) -> None:
-        """One more event."""
-        at = stored.at
-        self._times.append(at)
-        event = CODEC.decode(stored.type, stored.data)
-        if stored.stream == DAEMON:
-            self._take_daemons(event, stored.position, at)
-        elif isinstance(event, JobQueued):
-            course = Course(at, event.model, event.load_key, event.job_class)
-            self._courses[stored.stream] = course
-            self.recording.courses.append(course)
-        elif not isinstance(event, JobExpired) and (known := self._courses.get(stored.stream)) is not None:
-            self._take_jobs(known, event, stored.position, at)
-            if known.finished is not None or known.left is not None:
-                del self._courses[stored.stream]
+        """One more event. Raises LogCorrupt or UnknownEvent, naming the position."""
+        self._times.append(stored.at)
+        try:
+            event = CODEC.decode(stored.type, stored.data)
+            if stored.stream == DAEMON:
+                self._take_daemons(event, stored.position, stored.at)
+            elif not isinstance(event, JobExpired):
+                self._take_jobs(stored.stream, event, stored.position, stored.at)
+        except UnknownEvent as error:
+            raise UnknownEvent(f"event {stored.position}: {error}") from error
+        except ForemanError as error:
+            raise LogCorrupt(f"event {stored.position}: {error}") from error
         if not isinstance(event, JobLoading | JobWorking):
-            self._woken = at
+            self._woken = stored.at
 
     def ended(self) -> Recording:
         """That was the whole log."""
@@ -206,7 +158,20 @@ class _Reader:
         recording.latency = round(fmean(latencies)) if latencies else 0
         return recording
 
-    def _take_jobs(self, course: Course, event: Event, position: int, at: int) -> None:
+    def _take_jobs(self, job_id: str, event: Event, position: int, at: int) -> None:
+        course = self._courses.get(job_id)
+        state = advance(State.NEW if course is None else course.state, event)
+        if isinstance(event, JobQueued):
+            course = self._courses[job_id] = Course(at, event.model, event.load_key, event.job_class)
+            self.recording.courses.append(course)
+        assert course is not None, "the table lets nothing else be first"
+        course.state = state
+        if not isinstance(event, JobQueued):
+            self._go_on(course, event, position, at)
+        if state in FINISHED:
+            del self._courses[job_id]
+
+    def _go_on(self, course: Course, event: Event, position: int, at: int) -> None:
         attempts = course.attempts
         if isinstance(event, JobLoading):
             held = None if event.evicts is None or self._holds == course.load_key else self._holds

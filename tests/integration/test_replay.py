@@ -20,6 +20,7 @@ from foreman.storage.still import still
 from tests.e2e.cli_kit import terminal
 from tests.fakes.ollama import FakeOllama
 from tests.kit import running
+from tests.mutations import change
 
 FIFO = Discipline("fifo", NEVER, by_model=False, by_class=False)
 LOAD_S, TOKEN_S = 0.3, 0.02
@@ -143,3 +144,17 @@ async def test_damaged_artifact_and_changed_view_are_said_and_end_with_1(tmp_pat
     assert ended.exit_code == 1
     assert f"completion of {job_id}" in ended.stderr
     assert "NOT equal" in ended.stderr
+
+
+async def test_changed_event_and_a_view_that_cannot_be_read_are_named(tmp_path):
+    async with FakeOllama(["a"]) as fake, running(tmp_path, fake.url) as foreman:
+        await foreman.until_finished(await foreman.submit("a"))
+    path = tmp_path / "foreman.db"
+    change(path, "UPDATE jobs SET view = '{\"job_id\":'")
+    ended = CliRunner().invoke(main, ["replay", "--db", str(path), "--into", str(tmp_path / "new.db")])
+    assert (ended.exit_code, "NOT equal" in ended.stderr) == (1, True)
+    assert CliRunner().invoke(main, ["audit", "--db", str(tmp_path / "new.db")]).exit_code == 0
+    change(path, "UPDATE events SET at = at + 1 WHERE position = 3")
+    for asked in (["--until", "4"], ["--policy", "fifo"], ["--into", str(tmp_path / "another.db")]):
+        ended = CliRunner().invoke(main, ["replay", "--db", str(path), *asked])
+        assert (ended.exit_code, "event 3: it does not fit the hash" in ended.stderr) == (1, True), asked

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from foreman.clock import Micros
+from foreman.errors import LogCorrupt
 from foreman.events.codec import CODEC
 from foreman.events.daemon import (
     DaemonStarted,
@@ -293,3 +294,23 @@ def test_side_by_side_means_one_model_only():
 def test_log_without_jobs_has_figures_of_nothing():
     recording = of((0, "daemon", STARTED))
     assert played(recording, RAN).finished == recorded(recording).finished == 0
+
+
+@pytest.mark.parametrize(
+    "happened",
+    [
+        [(0, "A", WORKING)],
+        [(0, "A", queued("a")), (1, "A", DONE)],
+        [(0, "A", queued("a")), (1, "A", queued("a"))],
+        [(0, "A", queued("a")), (1, "A", WORKING), (2, "A", DONE), (3, "A", CANCELLED)],
+    ],
+)
+def test_log_that_the_state_machine_does_not_allow_is_no_recording(happened):
+    with pytest.raises(LogCorrupt, match=f"event {len(happened)}: "):
+        of(*happened)
+
+
+def test_models_that_came_and_went_at_the_same_moment_are_taken_in_the_order_of_the_log():
+    recording = of(*DRAINED)
+    recording.holds = [(SECOND, "x"), (SECOND, None), (SECOND, "y")]
+    assert played(recording, DRAIN).finished == 4
