@@ -52,8 +52,11 @@ NEWEST_DEAD: Final = 1_000
 
 
 async def totals(read: Read) -> dict[str, int]:
-    """How many attempts came to each of RESULTS, ever, and how many deliveries are `dead` now."""
-    return dict(await read(SELECT))
+    """How many attempts came to each of RESULTS, ever, and how many deliveries are `dead` now.
+
+    A row that somebody has removed is one of none: to say that it is missing is for the audit.
+    """
+    return dict.fromkeys((*RESULTS, "dead"), 0) | dict(await read(SELECT))
 
 
 async def dead_by_receiver(read: Read) -> dict[str, tuple[int, Position]]:

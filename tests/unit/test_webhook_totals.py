@@ -79,3 +79,9 @@ async def test_dead_deliveries_are_counted_by_receiver_among_the_newest_of_them(
     }
     # A million of them cost no more than these.
     assert any("USING INDEX deliveries_by_status (status=?)" in step[-1] for step in plan)
+
+
+async def test_a_row_that_somebody_removed_counts_as_none(tmp_path):
+    async with opened(tmp_path) as core:
+        await core.database.transact([Statement("DELETE FROM webhook_totals WHERE name = 'failed'", [()])])
+        assert await webhook_totals.totals(core.database.read) == NOTHING
