@@ -116,7 +116,7 @@ def deaf_to_interrupts() -> Iterator[None]:
 
 def _run(work: Callable[..., None], pipe: Connection, arguments: tuple[Any, ...]) -> None:
     gc.disable()  # what is worth a process makes millions of objects, and its memory ends with it
-    with suppress(EOFError, OSError):  # nobody is there any more
+    with suppress(ConnectionError):  # nobody is there any more
         try:
             work(pipe, *arguments)
         except ForemanError as error:
@@ -124,6 +124,14 @@ def _run(work: Callable[..., None], pipe: Connection, arguments: tuple[Any, ...]
 
 
 def _answer(pipe: Connection) -> None:
-    answer: Callable[[Any], Any] = pipe.recv()
-    while True:
-        pipe.send(answer(pipe.recv()))
+    messages = _received(pipe)
+    answer: Any = next(messages, None)  # none, if nobody came to ask anything
+    for message in messages:
+        pipe.send(answer(message))
+
+
+def _received(pipe: Connection) -> Iterator[Any]:
+    """What comes, until nobody is there any more."""
+    with suppress(EOFError, OSError):
+        while True:
+            yield pipe.recv()

@@ -14,12 +14,12 @@ from msgspec import Meta, Struct
 from foreman.clock import Micros
 
 JobId = NewType("JobId", str)
-Position = NewType("Position", int)
 
-#: What SQLite, Go and a float can take; of a number past it there is no event.
+#: What SQLite, Go and a float can take; of a number past it there is no event and no view.
 _BOUNDS: Final = Meta(ge=-(2**63), le=2**63 - 1)
 Whole = Annotated[int, _BOUNDS]
 Instant = Annotated[Micros, _BOUNDS]
+Position = NewType("Position", Whole)
 
 #: The stream of the daemon's own events; every other stream is a job's id.
 DAEMON = "daemon"

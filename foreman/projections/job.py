@@ -16,6 +16,7 @@ from foreman.events.types import (
     Endpoint,
     Event,
     IdempotencyKey,
+    Instant,
     JobCancelled,
     JobClass,
     JobDone,
@@ -30,6 +31,7 @@ from foreman.events.types import (
     RequeueReason,
     Source,
     Webhook,
+    Whole,
 )
 from foreman.fsm.job import FINISHED, State, advance
 
@@ -38,12 +40,12 @@ class Metrics(Struct, frozen=True, kw_only=True):
     """What the target said of the work it did. Durations of Ollama's are nanoseconds."""
 
     done_reason: str | None = None
-    prompt_tokens: int | None = None
-    generated_tokens: int | None = None
-    total_duration: int | None = None
-    load_duration: int | None = None
-    prompt_eval_duration: int | None = None
-    eval_duration: int | None = None
+    prompt_tokens: Whole | None = None
+    generated_tokens: Whole | None = None
+    total_duration: Whole | None = None
+    load_duration: Whole | None = None
+    prompt_eval_duration: Whole | None = None
+    eval_duration: Whole | None = None
     first_token_s: float | None = None
     run_s: float | None = None
 
@@ -60,29 +62,29 @@ class Job(Struct, kw_only=True):
     job_class: JobClass
     stream: bool
     request: ArtifactRef
-    max_attempts: int
+    max_attempts: Whole
     #: Log position of its `job.queued`: its age among all jobs.
     order: Position
-    created_at: Micros
-    updated_at: Micros
+    created_at: Instant
+    updated_at: Instant
     #: Its last event's place in the log, its place in the job's stream, and its hash as hexadecimal text.
     position: Position
-    version: int
+    version: Whole
     log_hash: str
     #: Attempts begun that count: one that the daemon or an absent target cut short is taken back.
-    attempt: int = 0
+    attempt: Whole = 0
     #: How often it was begun at all; each run's tail starts from nothing.
-    run: int = 0
-    interruptions: int = 0
-    not_before: Micros | None = None
-    loading_at: Micros | None = None
-    started_at: Micros | None = None
-    completed_at: Micros | None = None
+    run: Whole = 0
+    interruptions: Whole = 0
+    not_before: Instant | None = None
+    loading_at: Instant | None = None
+    started_at: Instant | None = None
+    completed_at: Instant | None = None
     waited_s: float | None = None
     load_s: float | None = None
     error: str | None = None
     error_code: str | None = None
-    error_status: int | None = None
+    error_status: Whole | None = None
     cancelled_by: CancelledBy | None = None
     metrics: Metrics | None = None
     artifacts: tuple[ArtifactRef, ...] = ()

@@ -125,7 +125,7 @@ async def tally_now(read: Read) -> Tally:
 async def _taken(read: Read, kind: type[Kept], load: Callable[[str], Kept]) -> Kept:
     """The last snapshot of a projection, or its beginning: one that cannot be read is one that was not taken."""
     for text, position in await read(SELECT, (kind.NAME, kind.VERSION)):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             state = load(text)
             if state.position == position:
                 return state

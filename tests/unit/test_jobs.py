@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sqlite3
 
 import pytest
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from foreman.clock import Micros
 from foreman.commands.schema import MIGRATIONS
 from foreman.commands.types import CancelJob, ExpireJob, RecordAttempt, StartWorking
+from foreman.errors import ViewCorrupt
 from foreman.events.types import CancelledBy, Endpoint, JobClass, Position, Source
 from foreman.fsm.job import State
 from foreman.projections import jobs
@@ -45,6 +47,20 @@ def test_view_with_every_member_set_comes_back_as_it_was_stored():
     queued, loading, working, requeued, done, *_ = SAMPLES
     job = replace(job_after(queued, loading, working, requeued, loading, working, done), interruptions=2)
     assert jobs.from_view(jobs.row(job)[-1]) == job
+
+
+def numbers_of(view: str) -> list[str]:
+    """Each whole number of a view, as the text around it."""
+    return re.findall(r'"[a-z_]+":[0-9]+(?=[,}])', view)
+
+
+def test_view_with_a_number_past_any_that_json_writers_take_is_no_view():
+    queued, loading, working, requeued, done, *_ = SAMPLES
+    for events in ((queued, loading, working, requeued), (queued, loading, working, done)):
+        sound = jobs.row(job_after(*events))[-1]
+        for number in numbers_of(sound):
+            with pytest.raises(ViewCorrupt):
+                jobs.from_view(sound.replace(number, number + "9" * 30))
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ UNREADABLE = {
     "cut off": '{"position":2,',
     "of another shape": "[]",
     "with a text for a number": '{"position":"2"}',
+    "nested too deeply": '{"position":2,"more":' + "[" * 5_000 + "]" * 5_000 + "}",
     "of another position": None,
 }
 
