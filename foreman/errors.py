@@ -37,10 +37,9 @@
     ├── DatabaseLocked
     ├── ViewCorrupt
     ├── DatabaseUnusable
+    │   ├── DatabaseBroke
     │   └── SchemaOlder
     └── ConfigError
-
-`code` is the wire contract (stable), the message is for people, `hint` is the operator's next step.
 """
 
 from __future__ import annotations
@@ -49,6 +48,7 @@ from __future__ import annotations
 class ForemanError(Exception):
     """Something foreman can name went wrong."""
 
+    #: `code` is the wire contract (stable), the message is for people, `hint` is the operator's next step.
     code: str = "internal"
     hint: str = ""
 
@@ -277,7 +277,14 @@ class DatabaseUnusable(ForemanError):
     """The database file cannot be opened."""
 
     code = "database_unusable"
-    hint = "check FOREMAN_DB_PATH, the folder's permissions and the free space"
+    hint = "check FOREMAN_DB_PATH or --db, and who may read and write the file and its folder"
+
+
+class DatabaseBroke(DatabaseUnusable):
+    """Reading the database file, or writing it, failed after it had been opened."""
+
+    code = "database_broke"
+    hint = "`foreman audit` says how much of the file is left; if it is damaged, put the last backup in its place"
 
 
 class SchemaOlder(DatabaseUnusable):

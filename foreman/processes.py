@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Final, Self
 
-from foreman.errors import DatabaseUnusable, ForemanError
+from foreman.errors import DatabaseBroke, ForemanError
 
 #: How long it is given to end by itself once it is told to.
 PATIENCE_S: Final = 5.0
@@ -46,9 +46,12 @@ class Spawned:
         self._process.terminate()
         self._process.join(PATIENCE_S)
 
-    def ended(self) -> DatabaseUnusable:
+    def ended(self) -> DatabaseBroke:
         """What is to be said when it has gone without an answer."""
-        return DatabaseUnusable(f"the second process of this command ({self._name}) was ended before it was done")
+        return DatabaseBroke(
+            f"the second process of this command ({self._name}) was ended before it was done",
+            hint="the machine's memory may have run out (the kernel's log says so); try again",
+        )
 
 
 class SecondProcess(Spawned):
@@ -60,7 +63,7 @@ class SecondProcess(Spawned):
     def begin(self, answer: Callable[[Any], Any], message: Any) -> None:
         """Say how messages are answered, and ask the first one.
 
-        Raises DatabaseUnusable if the process was ended by somebody.
+        Raises DatabaseBroke if the process was ended by somebody.
         """
         try:
             self._here.send(answer)

@@ -239,9 +239,10 @@ async def _last_attempts(
 
 
 def _target(desk: Desk) -> dict[str, Any]:
-    """As `/healthz` has it, with how long it has been away."""
+    """As `/healthz` has it, with where it is and how long it has been away."""
     health = desk.inventory.health
     return {
+        "url": desk.settings.ollama_url,
         **target_object(health),
         "degraded": health.up is not True,
         "degraded_since": time(health.away_since),

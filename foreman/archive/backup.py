@@ -9,16 +9,18 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 from foreman.archive.output import PARTIAL, in_place, removed, written
 from foreman.clock import Micros
+from foreman.commands.schema import still_ours
 from foreman.errors import CopyFailed
 from foreman.events.archives import Archive, file_digest
 from foreman.events.history import History
 from foreman.storage.copy import copy, size_of
-from foreman.storage.still import Still, still
+from foreman.storage.still import Still
 
 #: What backups are called in a folder of them; only such files are ever removed.
 PATTERN: Final = "foreman-[0-9]*T[0-9]*Z.db"
@@ -39,8 +41,12 @@ class Backup:
 
 
 def dated(folder: Path, now: Micros) -> Path:
-    """The next backup's path in a folder of them."""
-    return folder / datetime.fromtimestamp(now // 1_000_000, UTC).strftime("foreman-%Y%m%dT%H%M%SZ.db")
+    """The next backup's path in a folder of them: of this second, or of the next one that nobody has yet."""
+    for second in count(now // 1_000_000):
+        path = folder / datetime.fromtimestamp(second, UTC).strftime("foreman-%Y%m%dT%H%M%SZ.db")
+        if not (path.exists() or path.with_name(path.name + PARTIAL).exists()):
+            break
+    return path
 
 
 def rotate(folder: Path, keep: int, made: Path) -> list[Path]:
@@ -66,7 +72,7 @@ def backup(source: Path, target: Path, judge: Callable[[Path], None], told: Call
         target = target.resolve()  # archives have to be beside the file itself
     _refuse(source, target)
     with in_place(target) as partial:
-        with still(source) as file:
+        with still_ours(source) as file:
             copy(file, partial, told)
             position, hash_ = History(file).head()
             size = size_of(file)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from foreman.commands.rebuild import Rebuilt, rebuild
-from foreman.errors import ExportInvalid
 from foreman.events.lines import CheckedLines, StoredArtifact
 from foreman.projections import contents
 from foreman.storage.reading import Row
@@ -27,13 +26,10 @@ _KINDS: Final = (str, str, str, int, str, str, bytes)
 
 @contextmanager
 def opened(path: Path) -> Iterator[CheckedLines]:
-    """An export to read, compressed or not; `-` is stdin. Raises ExportInvalid."""
+    """An export to read, compressed or not; `-` is stdin. Raises OSError, ExportInvalid."""
     with ExitStack() as stack:
         name = "stdin" if path == STDIN else str(path)
-        try:
-            file = sys.stdin.buffer if path == STDIN else stack.enter_context(path.open("rb"))
-        except OSError as error:
-            raise ExportInvalid(f"cannot read {name}: {error.strerror}") from error
+        file = sys.stdin.buffer if path == STDIN else stack.enter_context(path.open("rb"))
         plain: Any = file
         if cast(BufferedReader, file).peek(2)[:2] == GZIP:
             plain = stack.enter_context(gzip.GzipFile(fileobj=file))

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 import orjson
+from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -97,7 +98,7 @@ def audit_(*, database: Path, given: tuple[Witness, ...], listed: tuple[list[Wit
 def _show(report: Report, *, witnesses: int) -> None:
     out = words.console()
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
+    table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     checked = {
         "database": words.plain(str(report.path)),
@@ -108,25 +109,31 @@ def _show(report: Report, *, witnesses: int) -> None:
         "archives": f"{report.archives:,}",
         "witnesses": f"{witnesses:,}",
         "took": words.span(report.seconds),
-        "head": f"{report.position}:{report.hash.hex()}",
     }
     for name, value in checked.items():
         table.add_row(name, Text(value))
     out.print(table)
+    _show_head(f"{report.position}:{report.hash.hex()}", out, under=max(map(len, checked)))
     if report.is_clean:
         out.print(Text("✓ nothing is wrong", style="green"))
         return
     for finding in report.findings.kept:
         out.print()
-        _show_finding(finding)
+        _show_finding(finding, out)
     out.print()
     total = sum(report.findings.counts.values())
     kinds = ", ".join(f"{code} {count:,}" for code, count in report.findings.counts.items())
     out.print(Text(f"✗ {total:,} {'finding' if total == 1 else 'findings'}: {kinds}", style="bold red"))
 
 
-def _show_finding(finding: Finding) -> None:
-    out = words.console()
+def _show_head(head: str, out: Console, *, under: int) -> None:
+    """The one value that is noted elsewhere: never divided, so that it is copied in one piece."""
+    name = f"{'head':<{under}}  "
+    between = "\n" if len(name + head) > out.width else ""
+    out.print(Text.assemble((name, "dim"), between, head), soft_wrap=True)
+
+
+def _show_finding(finding: Finding, out: Console) -> None:
     out.print(Text.assemble(("✗ ", "red"), (finding.code.value, "bold"), " ", words.plain(finding.sentence)))
     where = [f"table {finding.table}"] if finding.table else []
     if finding.position is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -20,29 +21,41 @@ from foreman.storage.still import still
 
 
 @click.command("backup")
-@click.argument("target", type=click.Path(path_type=Path), metavar="FILE")
+@click.argument("target", type=click.Path(), metavar="FILE")
 @database_option
 @click.option("--keep", type=click.IntRange(min=1), help="If FILE is a folder: keep so many backups in it.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was made as JSON.")
-def backup_(*, target: Path, database: Path, keep: int | None, as_json: bool) -> None:
+def backup_(*, target: str, database: Path, keep: int | None, as_json: bool) -> None:
     """Copy the database, which a daemon may be writing to, and audit the copy.
 
-    FILE takes the place of an older backup only when the new one is sound. In a folder each backup gets
-    a name of its own, with the time. Archives of `foreman compact` are copied along.
+    FILE takes the place of an older backup only when the new one is sound. In a folder, which has to be
+    there, each backup gets a name of its own, with the time. Archives of `foreman compact` are copied along.
 
     Example: foreman backup /backup/foreman.db
     """
-    folder = target if target.is_dir() else None
-    if keep is not None and folder is None:
-        raise click.UsageError("--keep goes with a folder")
+    folder = _folder(target, is_meant=keep is not None)
     clock = SystemClock()
     began = clock.now()
-    path = dated(folder, began) if folder is not None else target
+    path = dated(folder, began) if folder is not None else Path(target)
     with progress("copying") as bar:
         checked: list[str] = []
         made = backup(database, path, lambda copy: checked.append(_audit(copy, database, bar)), bar.reach)
     gone = rotate(folder, keep, path) if folder is not None and keep is not None else []
     _say(made, checked[0], seconds_between(began, clock.now()), gone, as_json)
+
+
+def _folder(target: str, *, is_meant: bool) -> Path | None:
+    """The folder that is to have the backup, if it is not a file. Raises UsageError if only a folder will do."""
+    path = Path(target)
+    if path.is_dir():
+        return path
+    # Not made here: it would be, in the place of the disk that was to hold the backups and is not mounted.
+    reason = "that is a file" if path.exists() else "there is no such folder: make it, and say it again"
+    if is_meant:
+        raise click.UsageError(f"--keep goes with a folder; {target}: {reason}")
+    if target.endswith(("/", os.sep)):
+        raise click.UsageError(f"{target}: {reason}")
+    return None
 
 
 def _audit(copy: Path, source: Path, bar: Bar) -> str:
@@ -91,7 +104,8 @@ def _say(made: Backup, checked: str, took_s: float, gone: list[Path], as_json: b
     click.echo(f"{made.path}: {decimal(made.size_bytes)} in {took_s:.1f} s, {checked}")
     click.echo(f"position {made.position}, hash {made.hash.hex()}")
     if made.archives_copied:
-        click.echo(f"{made.archives_copied} archives were copied along")
+        were = "archive was" if made.archives_copied == 1 else "archives were"
+        click.echo(f"{made.archives_copied:,} {were} copied along")
     for file in made.archives_elsewhere:
         click.echo(f"not copied: the archive {file} stays where it is; the copy needs it", err=True)
     for path in gone:

@@ -15,14 +15,14 @@ from typing import Final
 from rich.filesize import decimal
 
 from foreman.clock import Micros, SystemClock, rfc3339
-from foreman.commands.schema import MIGRATIONS
+from foreman.commands.schema import MIGRATIONS, still_ours
 from foreman.config.settings import Settings
 from foreman.config.unknown import unknown_variables
 from foreman.errors import ConfigError, DatabaseUnusable
 from foreman.events.history import History
 from foreman.events.log import SELECT_AT
 from foreman.storage.database import SQLITE_VERSION
-from foreman.storage.still import Still, still
+from foreman.storage.still import Still
 
 #: Below these a disk is about to stop foreman, and should be looked after.
 LEAST_FREE: Final = 200_000_000
@@ -69,22 +69,30 @@ def of_settings(environ: Mapping[str, str]) -> tuple[Settings | None, list[Findi
     return settings, [Finding("settings", Verdict.OK, said), *found]
 
 
-def of_secrets(settings: Settings) -> Iterator[Finding]:
-    """Whether strangers are kept out."""
-    everywhere = not all(_is_loopback(host) for host in settings.addr.bind_hosts)
-    if settings.token is None:
-        if everywhere:
-            step = "set FOREMAN_TOKEN, or FOREMAN_ADDR=127.0.0.1:8080 to keep to this machine"
-            yield Finding("token", Verdict.WARNING, "there is none: anybody who reaches the port may use it", step)
-        else:
-            yield Finding("token", Verdict.OK, "there is none, and only this machine can reach the port")
-        return
-    token = settings.token.get_secret_value()
-    if len(token) < SHORTEST_TOKEN or len(set(token)) < FEWEST_SIGNS:
+def of_secrets(settings: Settings, *, daemon_asks: bool | None = None) -> Iterator[Finding]:
+    """Whether strangers are kept out.
+
+    `daemon_asks` is whether the daemon that serves asks for a token, so that this shell's, which it takes, is its own;
+    None if none serves, which is when the settings of this shell are all there is.
+    """
+    token = settings.token.get_secret_value() if settings.token else None
+    if token is None or daemon_asks is False:
+        yield _no_token(settings, token, "there is none" if daemon_asks is None else "the daemon asks for none")
+    elif len(token) < SHORTEST_TOKEN or len(set(token)) < FEWEST_SIGNS:
         step = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
         yield Finding("token", Verdict.WARNING, "it is easy to guess", step)
     else:
-        yield Finding("token", Verdict.OK, f"{len(token)} characters")
+        said = f"{len(token)} characters" + (", and the daemon takes it" if daemon_asks else "")
+        yield Finding("token", Verdict.OK, said)
+
+
+def _no_token(settings: Settings, token: str | None, said: str) -> Finding:
+    if token is not None:
+        said += ", though this shell has one"
+    if all(_is_loopback(host) for host in settings.addr.bind_hosts) and token is None:
+        return Finding("token", Verdict.OK, f"{said}, and by FOREMAN_ADDR only this machine can reach the port")
+    step = "set FOREMAN_TOKEN, or FOREMAN_ADDR=127.0.0.1:8080 to keep to this machine"
+    return Finding("token", Verdict.WARNING, f"{said}: anybody who reaches the port may use it", step)
 
 
 def _is_loopback(host: str) -> bool:
@@ -116,10 +124,10 @@ def of_database(path: Path) -> Iterator[Finding]:
         yield Finding("database", Verdict.NOTE, f"{path} does not exist yet: the first start makes it")
         return
     try:
-        with still(path) as file:
+        with still_ours(path) as file:
             yield from _inside(file)
     except DatabaseUnusable as error:
-        yield Finding("database", Verdict.FAILED, str(error), "restore a backup, or let FOREMAN_DB_PATH name another")
+        yield Finding("database", Verdict.FAILED, str(error), error.hint)
         return
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -147,11 +155,28 @@ def _inside(file: Still) -> Iterator[Finding]:
     waiting, finished = next(
         file.rows("SELECT count(*) FILTER (WHERE completed IS NULL), count(*) FILTER (WHERE completed > 0) FROM jobs")
     )
+    yield from _archives(file)
     said = f"{file.path}, {decimal(size)}, {position:,} events, jobs: {waiting:,} waiting or running, {finished:,} over"
     step = "" if schema == len(MIGRATIONS) else "the next start brings it up to date"
     yield Finding("database", Verdict.OK, said, step)
     if position:
         yield _clock(Micros(next(file.rows(SELECT_AT, (position,)))[0]))
+
+
+def _archives(file: Still) -> Iterator[Finding]:
+    """The archives that are not where they belong, or not as long as they were; audits read them through."""
+    for archive in History(file).archives():
+        path = archive.path(file.path)
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            said = f"the archive {path} of the events {archive.first:,} to {archive.last:,}: {error.strerror}"
+        else:
+            if size == archive.bytes:
+                continue
+            said = f"the archive {path} has {size:,} bytes, and was written with {archive.bytes:,}"
+        step = "put the file back, from a backup if need be: audit, replay and export read it"
+        yield Finding("archive", Verdict.FAILED, said, step)
 
 
 def _clock(last: Micros) -> Finding:

@@ -1,73 +1,79 @@
 """What `foreman doctor` asks of the target: one real token, and whether it keeps in memory what it should.
 
-While a daemon serves, the token is asked through it, in turn like everybody's: a call past it could evict its model.
+While a daemon serves, it is its target that counts and it that is asked, in turn like everybody: a call past it could
+evict its model, and this shell's settings may name another target.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-import httpx
 import orjson
 
 from foreman.cli.checks import Finding, Verdict
+from foreman.cli.checks_daemon import AT_ONCE_S, Daemon
 from foreman.config.settings import Settings
-from foreman.errors import TargetError, TargetRefused
+from foreman.errors import TargetBroke, TargetError, TargetRefused
 from foreman.parts import target_address
 from foreman.target.client import Target
 from foreman.target.names import canonical
 
-#: Lists come at once or not at all; a token may have to wait for its model to load.
-LIST_WITHIN_S: Final = 10.0
+#: A token may have to wait for its model to load.
 TOKEN_WITHIN_S: Final = 120.0
 #: What can be done when the target is not there.
 START: Final = "start Ollama (ollama serve), or let FOREMAN_OLLAMA_URL name where it runs"
 
 
-@dataclass(frozen=True, slots=True)
-class Daemon:
-    """A foreman that serves, as `/healthz` describes it, and how to reach it."""
+class Fetch(Protocol):
+    """How the target is asked: by itself, or through the daemon."""
 
-    url: str
-    token: str | None
-    health: dict[str, Any]
-
-
-async def of_daemon(url: str, token: str | None) -> tuple[Daemon | None, Finding]:
-    """The foreman that serves at the address, if one does."""
-    try:
-        async with httpx.AsyncClient(timeout=LIST_WITHIN_S, trust_env=False) as client:
-            health = (await client.get(f"{url}/healthz")).json()
-            daemon = Daemon(url, token, {**health})
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError):
-        return None, Finding("daemon", Verdict.NOTE, f"none serves at {url}", "foreman serve")
-    if "sqlite_version" not in health:
-        said = f"what answers at {url} is no foreman"
-        return None, Finding("daemon", Verdict.FAILED, said, "let FOREMAN_URL name foreman's own address")
-    said = f"{url}, version {health.get('version')}, jobs waiting: {health['queue']['waiting']:,}"
-    if health.get("degraded"):
-        return daemon, Finding("daemon", Verdict.WARNING, f"{said}; its target is away", START)
-    return daemon, Finding("daemon", Verdict.OK, said)
+    async def __call__(self, method: str, path: str, body: bytes | None = None, *, within_s: float) -> bytes:
+        """The body of a 200. Raises TargetError."""
 
 
 async def of_target(settings: Settings, daemon: Daemon | None, tell: Callable[[str], None]) -> AsyncIterator[Finding]:
-    """Ask the target; `tell` is told what is waited for."""
-    target = Target(target_address(settings))
+    """Ask the target, through the daemon if one serves; `tell` is told what is waited for."""
+    if daemon is None:
+        target = Target(target_address(settings))
+        try:
+            async for finding in _asked(settings, target.fetch, settings.ollama_url, tell):
+                yield finding
+        finally:
+            await target.close()
+        return
+    if not daemon.admits:
+        yield Finding("target", Verdict.NOTE, "not looked at: the daemon's own is meant, and the daemon did not let us")
+        return
+    where = daemon.target_url or "the daemon's"
+    if os.environ.get("FOREMAN_OLLAMA_URL") and daemon.target_url not in {"", settings.ollama_url}:
+        said = f"the daemon's is {where}, and FOREMAN_OLLAMA_URL here is {settings.ollama_url}"
+        yield Finding("target", Verdict.NOTE, said, "what follows is of the daemon's")
+    health = daemon.health["target"]
+    if health.get("reachable") is False:
+        yield Finding("target", Verdict.FAILED, f"{where}: {health.get('error') or 'it does not answer'}", START)
+        return
+    async for finding in _asked(settings, daemon.fetch, where, tell, in_turn=True):
+        yield finding
+
+
+async def _asked(
+    settings: Settings, fetch: Fetch, where: str, tell: Callable[[str], None], *, in_turn: bool = False
+) -> AsyncIterator[Finding]:
     try:
-        version = orjson.loads(await target.fetch("GET", "/api/version", within_s=LIST_WITHIN_S)).get("version")
-        tags = _models(await target.fetch("GET", "/api/tags", within_s=LIST_WITHIN_S))
-        loaded = _models(await target.fetch("GET", "/api/ps", within_s=LIST_WITHIN_S))
-        yield Finding("target", Verdict.OK, f"{settings.ollama_url}, Ollama {version}, {len(tags)} models")
+        version = orjson.loads(await fetch("GET", "/api/version", within_s=AT_ONCE_S)).get("version")
+        tags = _models(await fetch("GET", "/api/tags", within_s=AT_ONCE_S))
+        loaded = _models(await fetch("GET", "/api/ps", within_s=AT_ONCE_S))
+        yield Finding("target", Verdict.OK, f"{where}, Ollama {version}, {len(tags)} models")
         if not tags:
             yield Finding("models", Verdict.FAILED, "there are none", "pull one: ollama pull llama3.2")
             return
         model = _choose(settings, tags, loaded)
         tell(f"waiting for one token of {model}")
-        yield await _token(target, daemon, model)
-        loaded = _models(await target.fetch("GET", "/api/ps", within_s=LIST_WITHIN_S))
+        yield await _answer(fetch, model, in_turn=in_turn)
+        loaded = _models(await fetch("GET", "/api/ps", within_s=AT_ONCE_S))
         yield _memory(settings, [str(entry.get("name")) for entry in tags], loaded)
     except TargetRefused as error:
         step = "set FOREMAN_OLLAMA_TOKEN" if error.status in {401, 403} else "see what Ollama's own log says"
@@ -77,8 +83,6 @@ async def of_target(settings: Settings, daemon: Daemon | None, tell: Callable[[s
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         said = f"it does not answer as Ollama does: {error}"
         yield Finding("target", Verdict.FAILED, said, "let FOREMAN_OLLAMA_URL name an Ollama server")
-    finally:
-        await target.close()
 
 
 def _models(body: bytes) -> list[dict[str, Any]]:
@@ -100,26 +104,30 @@ def _choose(settings: Settings, tags: list[dict[str, Any]], loaded: list[dict[st
     return str(min(able or tags, key=lambda entry: entry.get("size") or 0)["name"])
 
 
-async def _token(target: Target, daemon: Daemon | None, model: str) -> Finding:
+async def _answer(fetch: Fetch, model: str, *, in_turn: bool) -> Finding:
+    """Whether a model gives one token."""
     question = orjson.dumps({"model": model, "prompt": "Hi", "stream": False, "options": {"num_predict": 1}})
     began = perf_counter()
-    if daemon is None:
-        await target.fetch("POST", "/api/generate", question, within_s=TOKEN_WITHIN_S)
-    else:
-        headers = {"authorization": f"Bearer {daemon.token}"} if daemon.token else {}
-        try:
-            async with httpx.AsyncClient(timeout=TOKEN_WITHIN_S, trust_env=False) as client:
-                answer = await client.post(f"{daemon.url}/api/generate", content=question, headers=headers)
-        except httpx.TimeoutException:
-            said = f"{model} gave none within {TOKEN_WITHIN_S:.0f} s, its wait in the queue included"
-            return Finding("token of it", Verdict.WARNING, said, "see what runs: foreman ps")
-        except httpx.HTTPError as error:
-            return Finding("token of it", Verdict.FAILED, f"{daemon.url}: {error}", "see foreman's log")
-        if answer.is_error:
-            step = "set FOREMAN_TOKEN to the daemon's" if answer.status_code == httpx.codes.UNAUTHORIZED else ""
-            return Finding("token of it", Verdict.FAILED, f"HTTP {answer.status_code}: {answer.text[:300]}", step)
+    try:
+        await fetch("POST", "/api/generate", question, within_s=TOKEN_WITHIN_S)
+    except TargetRefused as error:
+        said = f"{model} gave none: {error} (HTTP {error.status})"
+        return Finding("answer", Verdict.FAILED, said, _hint(error.body) or "see what Ollama's own log says")
+    except TargetBroke as error:
+        # In the queue it may just have to wait for its turn.
+        verdict = Verdict.WARNING if in_turn else Verdict.FAILED
+        return Finding("answer", verdict, f"{model} gave none: {error}", "see what runs: foreman ps" if in_turn else "")
     took = perf_counter() - began
-    return Finding("token of it", Verdict.OK, f"{model} gave one in {took:.1f} s" + (", in turn" if daemon else ""))
+    return Finding("answer", Verdict.OK, f"{model} gave one token in {took:.1f} s" + (", in turn" if in_turn else ""))
+
+
+def _hint(body: bytes) -> str:
+    """The next step that foreman's own errors name."""
+    try:
+        hint = orjson.loads(body)["hint"]
+    except (ValueError, TypeError, KeyError):
+        return ""
+    return hint if isinstance(hint, str) else ""
 
 
 def _memory(settings: Settings, names: list[str], loaded: list[dict[str, Any]]) -> Finding:

@@ -13,7 +13,7 @@ from foreman.archive.compact import Plan, compact, plan
 from foreman.cli.files import Moment, database_option
 from foreman.cli.progress import progress
 from foreman.clock import Micros, rfc3339
-from foreman.commands.schema import MIGRATIONS
+from foreman.commands.schema import MIGRATIONS, still_ours
 from foreman.events.archives import Archive
 from foreman.storage.database import Database
 from foreman.storage.still import still
@@ -38,7 +38,7 @@ def compact_(*, database: Path, before: Micros, folder: Path | None, dry_run: bo
 
     Example: foreman compact --before 30d
     """
-    with still(database) as file:  # also before the rest: to open what is no foreman's would make it one
+    with still_ours(database) as file:  # also before the rest, which would make the file if there is none
         planned, archive = plan(file, before), None
         into = folder or file.path.with_name(f"{file.path.name}.archive")
     if not dry_run:

@@ -21,7 +21,7 @@ from foreman.errors import ConfigError, ForemanError, JobNotFound, Unauthorized
 
 #: What was asked for did not come about.
 FAILED: Final = 1
-#: It could not even be tried: no daemon, no right to ask.
+#: It could not even be tried: no daemon, no right to ask, no database of foreman's.
 NOT_TRIED: Final = 2
 INTERRUPTED: Final = 128 + signal.SIGINT
 #: What a command asks once: somebody waits for its words.
@@ -37,7 +37,14 @@ COMPLETE_WITHIN_S: Final = 1.0
 def asks_daemon(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--url`, and ends the command as the errors of the daemon and of the way to it demand."""
 
-    @click.option("--url", envvar="FOREMAN_URL", default=DEFAULT_URL, show_default=True, help="Where foreman is.")
+    @click.option(
+        "--url",
+        envvar="FOREMAN_URL",
+        show_envvar=True,
+        default=DEFAULT_URL,
+        show_default=True,
+        help="Where foreman is. Its token is taken from FOREMAN_TOKEN.",
+    )
     @functools.wraps(command)
     def asking(*args: Any, **kwargs: Any) -> Any:
         as_json = bool(kwargs.get("as_json"))
@@ -48,13 +55,19 @@ def asks_daemon(command: Callable[..., Any]) -> Callable[..., Any]:
                 end(error, NOT_TRIED, as_json=as_json)
             except ForemanError:
                 raise
-            except OSError as error:  # stdout, as a rule: its disk is full
+            except OSError as error:
                 if error.errno == errno.EPIPE:
                     raise  # who reads has enough: click ends it without a word
-                click.echo(f"foreman: {words.printable(str(error))}", err=True)
-                os._exit(FAILED)  # else Python would write to it once more, and say how that failed
+                end_unwritten(error)
 
     return asking
+
+
+def end_unwritten(error: OSError) -> NoReturn:
+    """Say that a file or else, as a rule, stdout does not take what is written: its disk is full."""
+    what = error.filename or "cannot write to stdout"
+    click.echo(f"foreman: {words.printable(f'{what}: {error.strerror or error}')}", err=True)
+    os._exit(FAILED)  # else Python would write to it once more, and say how that failed
 
 
 def json_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -48,7 +48,7 @@ PLAIN_WIDTH: Final = 100
 def demo(*, keep: bool, addr: str, as_json: bool) -> None:
     """See foreman at work: sixteen jobs for two models, on a small model that needs no Ollama.
 
-    Takes about half a minute and stores nothing but the model's file. Exits non-zero if anything went wrong.
+    Takes under a minute and stores nothing but the model's file. Exits non-zero if anything went wrong.
 
     Example: foreman demo --keep
     """

@@ -16,7 +16,8 @@ from rich.status import Status
 
 from foreman.cli import checks
 from foreman.cli.checks import Finding, Verdict
-from foreman.cli.checks_target import of_daemon, of_target
+from foreman.cli.checks_daemon import of_daemon
+from foreman.cli.checks_target import of_target
 from foreman.cli.words import plain
 from foreman.client.connection import DEFAULT_URL
 
@@ -33,9 +34,10 @@ SICK: Final = 1
 @click.option("--url", envvar="FOREMAN_URL", default=DEFAULT_URL, show_default=True, help="The daemon's.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for scripts.")
 def doctor(*, url: str, as_json: bool) -> None:
-    """Check settings, database, disk, clock and target, and say what to do about each fault.
+    """Check settings, daemon, token, database, disk, clock and target, and say what to do about each fault.
 
-    Reads the same environment as the daemon. The target is asked for one token. Exits with 1 if something failed.
+    Reads the same environment as the daemon. The target, the daemon's own if one serves, is asked for one token. Exits
+    with 1 if something failed.
 
     Example: FOREMAN_OLLAMA_URL=http://gpu-box:11434 foreman doctor
     """
@@ -63,16 +65,18 @@ async def _findings(url: str, status: Status) -> AsyncIterator[Finding]:
         yield finding
     if settings is None:
         return
-    for finding in checks.of_secrets(settings):
+    status.update("asking the daemon")
+    daemon, found = await of_daemon(url, settings.token.get_secret_value() if settings.token else None)
+    for finding in found:
         yield finding
+    if daemon is None or daemon.admits:
+        for finding in checks.of_secrets(settings, daemon_asks=None if daemon is None else daemon.asks_token):
+            yield finding
     yield checks.of_disk(settings.db_path)
     status.update("reading the database")
     for finding in checks.of_database(settings.db_path):
         yield finding
-    status.update("asking the daemon and the target")
-    token = settings.token.get_secret_value() if settings.token else None
-    daemon, finding = await of_daemon(url, token)
-    yield finding
+    status.update("asking the target")
     async for finding in of_target(settings, daemon, status.update):
         yield finding
 

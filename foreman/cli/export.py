@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Final
 
@@ -14,11 +15,11 @@ from foreman.archive.backup import is_database
 from foreman.archive.export import Export, Exported, Wanted
 from foreman.archive.importing import import_log, opened
 from foreman.archive.output import lines_to
-from foreman.cli.daemon import FAILED
-from foreman.cli.files import database_option
+from foreman.cli.daemon import FAILED, NOT_TRIED, end
+from foreman.cli.files import database_option, works_on_file
 from foreman.cli.progress import progress
-from foreman.errors import CopyFailed
-from foreman.storage.still import still
+from foreman.commands.schema import still_ours
+from foreman.errors import CopyFailed, ExportInvalid
 
 #: Exit status of a program whose reader has gone, as a shell reports a death by SIGPIPE.
 NO_READER: Final = 141
@@ -55,7 +56,7 @@ def export(
     if output is None and sys.stdout.isatty() and artifacts:
         raise click.UsageError("artifacts are nothing to look at: name a file with -o, or pipe them on")
     wanted = Wanted(after=after, until=until, artifacts=artifacts, cloudevents=cloudevents, source=source)
-    with still(database) as file:
+    with still_ours(database) as file:
         made = Export(file, wanted)
         exported = _to_file(made, output) if output is not None else _to_stdout(made)
     if output is not None:
@@ -96,6 +97,7 @@ def _to_stdout(made: Export) -> Exported:
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True, dir_okay=False))
 @click.option("--into", type=click.Path(path_type=Path), required=True, help="The database file to make.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was made as JSON.")
+@works_on_file
 def import_(*, file: Path, into: Path, as_json: bool) -> None:
     """Make a new database of an export, with every event and every hash checked on the way.
 
@@ -103,7 +105,13 @@ def import_(*, file: Path, into: Path, as_json: bool) -> None:
 
     Example: foreman import foreman.jsonl.gz --into foreman.db
     """
-    with opened(file) as lines, progress("importing", lines.header.until) as bar:
+    with ExitStack() as stack:
+        try:
+            lines = stack.enter_context(opened(file))
+        except OSError as error:
+            said = f"cannot read {file}: {error.strerror or error}"
+            end(ExportInvalid(said, hint="check its name, and who may read it"), NOT_TRIED, as_json=as_json)
+        bar = stack.enter_context(progress("importing", lines.header.until))
         made = import_log(lines, into, bar.reach)
     if as_json:
         click.echo(orjson.dumps({"database": str(into), **made.as_json()}))

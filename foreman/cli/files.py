@@ -1,30 +1,52 @@
-"""What the commands that work on a database file have in common: which file, and when something was."""
+"""What the commands that work on a database file have in common: which file, their end if there is none, and times."""
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from foreman.cli.daemon import NOT_TRIED, end
 from foreman.clock import Micros, SystemClock
 from foreman.durations import duration_s
+from foreman.errors import DatabaseBroke, DatabaseUnusable
 
 DAYS: Final = re.compile(r"(\d{1,5})d")
 DAY_S: Final = 24 * 3600
 
-database_option = click.option(
-    "--db",
-    "database",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="FOREMAN_DB_PATH",
-    show_envvar=True,
-    default=Path("foreman.db"),
-    show_default=True,
-    help="The database file.",
-)
+
+def works_on_file(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Ends a command by its own status if the database file cannot be opened: nothing was tried then."""
+
+    @functools.wraps(command)
+    def working(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except DatabaseBroke:
+            raise
+        except DatabaseUnusable as error:
+            end(error, NOT_TRIED, as_json=bool(kwargs.get("as_json")))
+
+    return working
+
+
+def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--db`, and `works_on_file`."""
+    return click.option(
+        "--db",
+        "database",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="FOREMAN_DB_PATH",
+        show_envvar=True,
+        default=Path("foreman.db"),
+        show_default=True,
+        help="The database file.",
+    )(works_on_file(command))
 
 
 class Moment(click.ParamType[Micros]):

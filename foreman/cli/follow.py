@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import click
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from foreman.cli import words
+from foreman.cli.away import AWAY, told_when_away
 from foreman.cli.daemon import (
     AT_ONCE,
     FAILED,
@@ -38,6 +40,8 @@ LEFT_OUT: Final = frozenset({
 })  # fmt: skip
 LONGEST_VALUE: Final = 60
 JOB_WIDTH: Final = 26
+#: As far as a position reaches, for what does not fit its line.
+INDENT: Final = 10
 
 
 @click.command()
@@ -51,36 +55,50 @@ def logs(*, url: str, job_id: str | None, follow: bool, thinking: bool, as_json:
 
     Example: foreman logs -f 01JD1V6X8W4Q2T5N7R9S0KACEG
     """
-    with client(url, PATIENT if follow else AT_ONCE) as asked:
+    with client(url) as asked:  # only a foreman that was there once is waited for
         job_id = the_job(asked, job_id)
-        if not follow:
-            job = asked.get(job_id)
-            if not job.finished:
-                words.talk().print(
-                    f"the job is {job.state}; foreman logs -f {job_id} follows it", style="dim", soft_wrap=True
-                )
-                sys.exit(FAILED)
-        print_answer(asked, job_id, thinking=thinking, as_json=as_json)
+        job = asked.get(job_id)
+    if not follow and not job.finished:
+        words.talk().print(f"the job is {job.state}; foreman logs -f {job_id} follows it", style="dim", soft_wrap=True)
+        sys.exit(FAILED)
+    with client(url, PATIENT if follow else AT_ONCE) as following:
+        print_answer(following, job_id, thinking=thinking, as_json=as_json)
 
 
 def print_answer(asked: Client, job_id: str, *, thinking: bool = False, as_json: bool = False) -> None:
     """Write an answer as it comes, to its end. Raises JobFailed or JobCancelled if it has none."""
     if as_json:
-        _print_lines(asked, job_id)
+        with _told_of_absence():
+            _print_lines(asked, job_id)
         return
     told, last = words.talk(), "\n"
     try:
-        for item in asked.stream(job_id):
-            if not isinstance(item, NewRun):
-                text = item.thinking + item.text if thinking else item.text
-                words.write(text)
-                last = text[-1:] or last
-            elif item.run > 1:
-                words.write("" if last == "\n" else "\n")
-                told.print(f"started anew, attempt {item.attempt}: what came before is void", style="yellow")
-                last = "\n"
+        with _told_of_absence(lambda: last == "\n"):
+            for item in asked.stream(job_id):
+                if not isinstance(item, NewRun):
+                    text = item.thinking + item.text if thinking else item.text
+                    words.write(text)
+                    last = text[-1:] or last
+                elif item.run > 1:
+                    words.write("" if last == "\n" else "\n")
+                    told.print(f"started anew, attempt {item.attempt}: what came before is void", style="yellow")
+                    last = "\n"
     finally:  # also of what breaks off: the next words begin a line
         words.write("" if last == "\n" else "\n")
+
+
+@contextmanager
+def _told_of_absence(at_line_start: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Say at a terminal when foreman is away, on a line of its own."""
+    told = words.talk()
+
+    def tell() -> None:
+        if told.is_terminal:
+            # To stderr, also the line's end: the answer itself goes on where it broke off.
+            told.print("" if at_line_start() else "\n", AWAY, sep="", style="dim", markup=False, soft_wrap=True)
+
+    with told_when_away(tell):
+        yield
 
 
 def _print_lines(asked: Client, job_id: str) -> None:
@@ -116,7 +134,10 @@ def events(*, url: str, follow: bool, after: int | None, as_json: bool, types: t
         if not follow:
             return
         after = max(head, latest[-1].position if latest else 0)
-    with client(url, PATIENT if follow else AT_ONCE) as asked:
+    elif follow:
+        with client(url) as asked:  # only a foreman that was there once is waited for
+            asked.health()
+    with client(url, PATIENT if follow else AT_ONCE) as asked, _told_of_absence():
         _print(asked.events(after=after, follow=follow, **wanted), out, as_json=as_json)
 
 
@@ -140,7 +161,7 @@ def _print(found: Iterable[Event], out: Console, *, as_json: bool) -> None:
         if as_json:
             print_json(event.raw)
         else:
-            out.print(_line(event), no_wrap=True, overflow="ellipsis", crop=True)
+            out.print(_wrapped(_line(event), out))
 
 
 def _line(event: Event) -> Text:
@@ -153,6 +174,13 @@ def _line(event: Event) -> Text:
             line.append(f"  {name}=", style="dim")
             line.append(_value(value))
     return line
+
+
+def _wrapped(line: Text, out: Console) -> Text:
+    """A line that is too long for its terminal, the rest of it indented."""
+    if len(line) <= out.width:
+        return line
+    return Text(f"\n{'':{INDENT}}").join(line.wrap(out, max(JOB_WIDTH, out.width - INDENT)))
 
 
 def _state_of(type_: str) -> str:

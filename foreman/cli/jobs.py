@@ -1,38 +1,38 @@
-"""`foreman jobs`, `cancel` and `retry`: which jobs there are, and what to do with them."""
+"""`foreman jobs`: which jobs there are."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, islice
 from typing import Any, Final, NoReturn, get_args
 
 import click
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from foreman.cli import words
 from foreman.cli.daemon import (
-    FAILED,
     asks_daemon,
     client,
-    complete_job,
     complete_model,
     json_option,
     print_array,
-    print_json,
 )
 from foreman.cli.live import show_live
 from foreman.client import Client, Job, JobState
-from foreman.errors import ForemanError, JobNotFound
 
 STATES: Final = get_args(JobState)
 LINES: Final = 20
 #: Jobs whose columns are made to fit each other.
 PART: Final = 1_000
-#: What a list has of figures, and how wide a terminal must be for each.
-FIGURES: Final = {"age": 0, "waited": 90, "ran": 90, "tokens": 100}
+#: What a list has beside ids and states, and how wide a terminal must be for each.
+COLUMNS: Final = {"model": 50, "age": 50, "waited": 78, "ran": 78, "tokens": 78, "note": 110}
+INDENT: Final = 2
 
 
 @click.command()
@@ -43,13 +43,16 @@ FIGURES: Final = {"age": 0, "waited": 90, "ran": 90, "tokens": 100}
 @click.option("--limit", type=click.IntRange(1), default=LINES, show_default=True, help="How many, the newest first.")
 @click.option("--all", "everything", is_flag=True, help="All of them, however many.")
 @click.option("--watch", is_flag=True, help="Show them anew each second, until Ctrl-C.")
+@click.option("-q", "--ids", is_flag=True, help="Only their ids, one a line.")
 @json_option("One JSON array")
 @asks_daemon
-def jobs(*, url: str, limit: int, everything: bool, watch: bool, as_json: bool, **wanted: Any) -> None:
+def jobs(*, url: str, limit: int, everything: bool, watch: bool, ids: bool, as_json: bool, **wanted: Any) -> None:
     """List jobs, the newest first.
 
     Example: foreman jobs --state failed --model llama3.2
     """
+    if ids and (watch or as_json):
+        raise click.UsageError("--ids prints ids and nothing else: no --watch, no --json")
     if watch and as_json:
         raise click.UsageError("--watch is for people; for scripts there is foreman events -f --json")
     wanted["state"] = wanted.pop("states") or None
@@ -60,6 +63,10 @@ def jobs(*, url: str, limit: int, everything: bool, watch: bool, as_json: bool, 
         found = asked.list_jobs(**wanted, page=min(limit, 1_000) if most else 500)
         if as_json:
             print_array(job.raw for job in islice(found, most))
+            return
+        if ids:
+            for job in islice(found, most):
+                click.echo(job.job_id)
             return
         count = _print(islice(found, most), words.console())
     if count == most and sys.stdout.isatty():
@@ -82,34 +89,65 @@ def _watch(asked: Client, wanted: dict[str, Any], limit: int) -> NoReturn:
     out = words.console()
 
     def look() -> Group:
-        most = min(limit, max(1, out.height - 4))
+        room = max(1, out.height - 4)
+        most = min(limit, room)
         shown = list(islice(asked.list_jobs(**wanted, page=min(most, 1_000)), most))
-        return Group(listing(shown, out.width), Text("Ctrl-C ends", style="dim"))
+        return Group(listing(fitting(shown, out.width, room), out.width), Text("Ctrl-C ends", style="dim"))
 
     show_live(look, out, screen=False)
 
 
-def listing(shown: Sequence[Job], width: int, *, header: bool = True) -> Table | Text:
-    """Jobs as a table. A narrow terminal does without the figures that are in `show`, too."""
+def listing(shown: Sequence[Job], width: int, *, header: bool = True) -> RenderableType:
+    """Jobs as a table. A narrow terminal does without what is in `show`, too, and has a job's note below it."""
     if not shown:
         return Text("no jobs", style="dim")
-    figures = [name for name, least in FIGURES.items() if width >= least]
-    made = words.table("job", "state", "model", *figures, "note", right=figures, flexible="note")
+    wide = width >= COLUMNS["note"]
+    names = [name for name, least in COLUMNS.items() if width >= least]
+    titles = {name: "wait" if name == "waited" and not wide else name for name in names}
+    figures = [titles[name] for name in names if name not in {"model", "note"}]
+    made = words.table("job", "state", *titles.values(), right=figures, flexible="note", short="model")
     made.show_header = header
-    return words.rows(made, (_line(job, figures) for job in shown))
+    words.rows(made, (_line(job, names, words.span if wide else words.brief) for job in shown))
+    return made if wide else _Noted(made, [note(job) for job in shown])
 
 
-def _line(job: Job, figures: Sequence[str]) -> Sequence[str | Text]:
+class _Noted:
+    """A table with a line below some of its own."""
+
+    def __init__(self, made: Table, notes: Sequence[str]) -> None:
+        self._made = made
+        self._notes = notes
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Its lines, of which each row has one."""
+        lines = console.render_lines(self._made, options, pad=False)
+        unnoted = len(lines) - len(self._notes)
+        for line, said in zip(lines, [*[""] * unnoted, *self._notes], strict=True):
+            yield from (*line, Segment.line())
+            if said:
+                text = Text(words.plain(said), style="dim", no_wrap=True, overflow="ellipsis")
+                yield Padding(text, (0, 0, 0, INDENT), expand=False)
+
+
+def fitting(shown: Sequence[Job], width: int, room: int) -> Sequence[Job]:
+    """The first of these jobs, as many as there are lines for."""
+    below = width < COLUMNS["note"]
+    used = list(accumulate(1 + bool(below and note(job)) for job in shown))
+    return shown[: max(1, bisect_right(used, room))]
+
+
+def _line(job: Job, names: Sequence[str], span: Callable[[float | None], str]) -> Sequence[str | Text]:
     tokens = job.result.generated_tokens if job.result else None
+    waited_until = job.started_at or (job.completed_at if job.finished else None)
     values = {
-        "age": words.ago(job.created_at),
-        "waited": words.span(
-            words.between(job.created_at, job.started_at or (job.completed_at if job.finished else None))
-        ),
-        "ran": words.span(words.between(job.started_at, job.completed_at)),
+        "model": job.model,
+        "age": span(words.between(job.created_at, None)),
+        "waited": span(words.between(job.created_at, waited_until)),
+        "ran": span(words.between(job.started_at, job.completed_at)),
         "tokens": "" if tokens is None else f"{tokens:,}",
+        "note": note(job),
     }
-    return (job.job_id, words.state(job.state), job.model, *(values[name] for name in figures), note(job))
+    return (job.job_id, words.state(job.state), *(values[name] for name in names))
 
 
 def note(job: Job) -> str:
@@ -120,59 +158,3 @@ def note(job: Job) -> str:
         begins = words.span(job.place.eta_seconds)
         return f"{job.place.ahead:,} ahead" + (f", begins in {begins}" if begins else "")
     return job.last_attempt_error or ""
-
-
-@click.command()
-@click.argument("job_ids", nargs=-1, required=True, metavar="JOB...", shell_complete=complete_job)
-@json_option("One JSON array of the jobs as they are then")
-@asks_daemon
-def cancel(*, url: str, job_ids: tuple[str, ...], as_json: bool) -> None:
-    """Give jobs up. One that is over stays as it is.
-
-    Example: foreman cancel 01JD1V6X8W4Q2T5N7R9S0KACEG
-    """
-    _each(url, job_ids, Client.cancel, as_json=as_json, say=_cancelled)
-
-
-def _cancelled(job_id: str, job: Job) -> str:
-    return f"{job_id} cancelled" if job.state == "cancelled" else f"{job_id} was over already: {job.state}"
-
-
-@click.command()
-@click.argument("job_ids", nargs=-1, required=True, metavar="JOB...", shell_complete=complete_job)
-@json_option("One JSON array of the new jobs")
-@asks_daemon
-def retry(*, url: str, job_ids: tuple[str, ...], as_json: bool) -> None:
-    """Make a new job of each of these, which must be over, with the same request. Prints the new ids.
-
-    Example: foreman retry 01JD1V6X8W4Q2T5N7R9S0KACEG
-    """
-    _each(url, job_ids, Client.retry, as_json=as_json, say=lambda job_id, job: job.job_id)
-
-
-def _each(url: str, job_ids: Sequence[str], do: Any, *, as_json: bool, say: Any) -> None:
-    """Do it to each job, also after one that is unknown; what failed decides the exit status."""
-    done: list[Job] = []
-    failed = False
-    with client(url) as asked:
-        for job_id in job_ids:
-            try:
-                job = do(asked, job_id)
-            except ForemanError as error:
-                if len(job_ids) == 1 or not _is_about_the_job(error):
-                    raise
-                words.talk().print(f"foreman: {words.plain(f'{job_id}: {error}')}", markup=False, soft_wrap=True)
-                failed = True
-                continue
-            done.append(job)
-            if not as_json:
-                click.echo(say(job_id, job))
-    if as_json:
-        print_json([job.raw for job in done])
-    if failed:
-        sys.exit(FAILED)
-
-
-def _is_about_the_job(error: ForemanError) -> bool:
-    """Whether the next job may fare better."""
-    return isinstance(error, JobNotFound) or error.code in {"job_expired", "illegal_transition"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from foreman.cli import words
 from foreman.cli.daemon import asks_daemon, client, json_option, print_json
-from foreman.cli.jobs import listing
+from foreman.cli.jobs import fitting, listing
 from foreman.cli.live import show_live
 from foreman.client import (
     Client,
@@ -25,6 +25,7 @@ from foreman.client import (
     ResidentModel,
     RunningJob,
     Statistics,
+    WaitingJob,
 )
 from foreman.errors import Unavailable
 
@@ -33,6 +34,11 @@ NAMED: Final = 3
 #: Lines that the latest jobs need above them: their heading, and the last line.
 FRAME: Final = 4
 FEWEST: Final = 3
+#: How wide a terminal must be for durations in full, and for the bounds of what is only expected.
+WIDE: Final = 110
+#: What is told of a running job, and how wide a terminal must be for it.
+COLUMNS: Final = {"model": 50, "phase": 0, "for": 40, "tokens": 78, "tokens/s": 78, "ends in": 55}
+NARROW: Final = {"tokens/s": "tok/s", "ends in": "ends"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +65,8 @@ def ps(*, url: str, as_json: bool) -> None:
     if as_json:
         print_json({"health": health.raw, "queue": queue.raw, "models": [model.raw for model in resident]})
         return
-    words.console().print(Group(*_parts(health, queue, resident)))
+    out = words.console()
+    out.print(Group(*_parts(health, queue, resident, out.width)))
 
 
 def _resident(asked: Client) -> list[ResidentModel]:
@@ -94,19 +101,20 @@ def _look(asked: Client, most: int) -> Scene:
 
 def _picture(scene: Scene, console: Console) -> RenderableType:
     """As much as there is room for; of the latest jobs those that fit."""
-    above = Group(*_parts(scene.health, scene.queue, scene.resident), Text(), _hour(scene.hour), Text())
+    above = Group(*_parts(scene.health, scene.queue, scene.resident, console.width), Text(), _hour(scene.hour), Text())
     used = len(console.render_lines(above, pad=False))
     room = max(FEWEST, console.height - used - FRAME)
-    return Group(above, listing(scene.latest[:room], console.width), Text("Ctrl-C ends", style="dim"))
+    latest = fitting(scene.latest, console.width, room)
+    return Group(above, listing(latest, console.width), Text("Ctrl-C ends", style="dim"))
 
 
-def _parts(health: Health, queue: Queue, resident: list[ResidentModel]) -> Iterator[RenderableType]:
+def _parts(health: Health, queue: Queue, resident: list[ResidentModel], width: int) -> Iterator[RenderableType]:
     yield _headline(health)
     yield _memory(resident, "were in memory" if health.degraded else "in memory")
     yield Text()
-    yield _running(queue)
+    yield _running(queue, width)
     yield Text()
-    yield _waiting(queue)
+    yield _waiting(queue, width)
 
 
 def _headline(health: Health) -> Text:
@@ -129,37 +137,48 @@ def _memory(resident: list[ResidentModel], where: str) -> Text:
     return Text(f"{where}: {', '.join(named) or 'no model'}")
 
 
-def _running(queue: Queue) -> Table | Text:
+def _running(queue: Queue, width: int) -> Table | Text:
     if not queue.running:
         return Text("nothing runs", style="dim")
-    figures = ("for", "tokens", "tokens/s")
-    made = words.table("running", "model", "phase", *figures, "ends in", right=figures)
-    return words.rows(made, (_running_line(job) for job in queue.running))
+    names = [name for name, least in COLUMNS.items() if width >= least]
+    titles = {name: name if width >= WIDE else NARROW.get(name, name) for name in names}
+    right = [titles[name] for name in names if name in {"for", "tokens", "tokens/s"}]
+    made = words.table("running", *titles.values(), right=right, short="model")
+    return words.rows(made, (_running_line(job, names, wide=width >= WIDE) for job in queue.running))
 
 
-def _running_line(job: RunningJob) -> tuple[str | Text, ...]:
-    return (
-        job.job_id,
-        job.model,
-        words.state(job.phase),
-        words.span(job.elapsed_seconds),
-        "" if job.tokens is None else f"{job.tokens:,}",
-        "" if job.tokens_per_second is None else f"{job.tokens_per_second:.1f}",
-        words.eta(job.eta_low_seconds, job.eta_seconds, job.eta_high_seconds),
-    )
+def _running_line(job: RunningJob, names: Sequence[str], *, wide: bool) -> Sequence[str | Text]:
+    values: dict[str, str | Text] = {
+        "model": job.model,
+        "phase": words.state(job.phase),
+        "for": (words.span if wide else words.brief)(job.elapsed_seconds),
+        "tokens": "" if job.tokens is None else f"{job.tokens:,}",
+        "tokens/s": "" if job.tokens_per_second is None else f"{job.tokens_per_second:.1f}",
+        "ends in": words.eta(job.eta_low_seconds, job.eta_seconds, job.eta_high_seconds)
+        if wide
+        else words.brief(job.eta_seconds),
+    }
+    return (job.job_id, *(values[name] for name in names))
 
 
-def _waiting(queue: Queue) -> Table | Text:
+def _waiting(queue: Queue, width: int) -> Table | Text:
     if not queue.waiting:
         return Text("nothing waits", style="dim")
-    made = words.table("waiting", "model", "next begins in", "why", right=("waiting",), flexible="why")
+    begins_in = "next begins in" if width >= WIDE else "begins in"
+    made = words.table("waiting", "model", begins_in, "why", right=("waiting",), flexible="why", short="model")
     for line in queue.waiting:
         first = line.jobs[0] if line.jobs else None
-        begins = words.eta(first.eta_low_seconds, first.eta_seconds, first.eta_high_seconds) if first else ""
-        words.rows(made, [(f"{line.count:,}", line.model, begins, first.reason if first else "")])
+        begins = _begins(first, wide=width >= WIDE) if first else ""
+        words.rows(made, [(f"{line.count:,}", line.model, begins, words.local(first.reason) if first else "")])
     if queue.other_load_keys:
         words.rows(made, [("", f"and {queue.other_load_keys:,} other models", "", "")])
     return made
+
+
+def _begins(job: WaitingJob, *, wide: bool) -> str:
+    if not wide:
+        return words.brief(job.eta_seconds)
+    return words.eta(job.eta_low_seconds, job.eta_seconds, job.eta_high_seconds)
 
 
 def _hour(hour: Statistics) -> Text:

@@ -20,6 +20,7 @@ from foreman.cli.parameters import Duration
 from foreman.cli.progress import progress
 from foreman.commands.dump import canonical_dump, first_difference
 from foreman.commands.rebuild import Beside, Rebuilt, contents_of, rebuild
+from foreman.commands.schema import still_ours
 from foreman.config.settings import Settings
 from foreman.errors import RequestInvalid
 from foreman.events.history import History, chained
@@ -91,7 +92,7 @@ def replay(
         raise click.UsageError("say one of --into, --until and --policy")
     if into is None and (log_only or not verify):
         raise click.UsageError("--log-only and --no-verify go with --into")
-    with still(database) as file:
+    with still_ours(database) as file:
         if into is not None:
             sys.exit(_into(file, into, log_only=log_only, verify=verify, as_json=as_json))
         elif until is not None:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import click
 import orjson
 
 #: Members that shape a request and are none of its own.
 SHAPING: Final = frozenset({"system", "images", "generate"})
+
+
+class Limit(NamedTuple):
+    """How long to wait, as it was written and in seconds."""
+
+    written: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +29,7 @@ class Wanted:
     key: str | None
     wait: bool
     stream: bool
-    timeout_s: float | None
+    limit: Limit | None
     as_json: bool
 
 

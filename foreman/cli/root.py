@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 import click
+import orjson
 from click.shell_completion import CompletionItem, add_completion_class
 
 from foreman import __version__
 from foreman.cli.completion import WordsOfBash
-from foreman.cli.daemon import INTERRUPTED, ending
+from foreman.cli.daemon import INTERRUPTED, NOT_TRIED, end_unwritten, ending
 
 
 class Verb(NamedTuple):
@@ -34,8 +38,8 @@ SECTIONS: Final[Mapping[str, Mapping[str, Verb]]] = {
         "show": Verb("show:show", "One job: how it stands, why, what happened to it."),
         "why": Verb("show:why", "One sentence: why a job waits."),
         "logs": Verb("follow:logs", "A job's answer, live with -f."),
-        "cancel": Verb("jobs:cancel", "Give jobs up."),
-        "retry": Verb("jobs:retry", "Make the same jobs anew."),
+        "cancel": Verb("change:cancel", "Give jobs up."),
+        "retry": Verb("change:retry", "Make the same jobs anew."),
     },
     "What goes on": {
         "ps": Verb("ps:ps", "What is in memory, what runs, what waits."),
@@ -61,6 +65,9 @@ SECTIONS: Final[Mapping[str, Mapping[str, Verb]]] = {
     },
 }
 add_completion_class(WordsOfBash)
+#: A help page in wide lines is half as long; in wider ones it is hard to read.
+HELP_WIDTH: Final = 120
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 VERBS: Final = {name: verb for verbs in SECTIONS.values() for name, verb in verbs.items()}
 
 
@@ -81,6 +88,28 @@ class Group(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that is asked for. One that there is not is told with those that look like it."""
+        name, *rest = args
+        if ctx.resilient_parsing:  # what is being typed is no mistake yet
+            return super().resolve_command(ctx, args)
+        if name == "help":
+            named = [part for part in rest if not part.startswith("-")][:1]
+            return self.resolve_command(ctx, [*named, "--help"]) if named else _end_with_help(ctx)
+        if name not in VERBS and not name.startswith("-"):
+            alike = " or ".join(map(repr, get_close_matches(name, VERBS)))
+            ctx.fail(f"No such command {name!r}." + (f" Did you mean {alike}?" if alike else ""))
+        return super().resolve_command(ctx, args)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read what stands before the verb."""
+        with _told(args[:]):
+            return super().make_context(info_name, args, parent, **extra)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The verbs that begin so, without importing them."""
         if incomplete.startswith("-"):
@@ -91,7 +120,7 @@ class Group(click.Group):
         """Run the verb."""
         _mend_streams()
         try:
-            with ending(as_json="--json" in ctx.args):
+            with ending(as_json="--json" in ctx.args), _told(ctx.args):
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
@@ -104,6 +133,28 @@ class Group(click.Group):
                 formatter.write_dl([(f"{name:<{width}}", verb.words) for name, verb in verbs.items()])
 
 
+def _end_with_help(ctx: click.Context) -> NoReturn:
+    click.echo(ctx.get_help())
+    ctx.exit()
+
+
+@contextmanager
+def _told(arguments: Sequence[str]) -> Iterator[None]:
+    """Say that stdout is full, and as JSON, if that was asked for, what is wrong with the command line."""
+    try:
+        yield
+    except click.UsageError as error:
+        if "--json" not in arguments:
+            raise
+        hint = f"{error.ctx.command_path} --help" if error.ctx else None
+        click.echo(orjson.dumps({"error": error.format_message(), "code": "usage", "hint": hint}), err=True)
+        sys.exit(NOT_TRIED)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        end_unwritten(error)
+
+
 def _mend_streams() -> None:
     """Nobody is troubled by a stream that was closed, or by a letter that the locale of the terminal does not have."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -114,7 +165,11 @@ def _mend_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
+    epilog="The daemon is looked for at FOREMAN_URL, and asked with the token in FOREMAN_TOKEN.",
+)
 @click.version_option(__version__, prog_name="foreman")
 def main() -> None:
     """A durable queue in front of one Ollama server that stays Ollama on the wire."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -17,6 +17,8 @@ from foreman.client import Client, Delivery, Event, Job
 from foreman.errors import ForemanError, JobExpired
 
 EXPIRED: Final = "it is over, and its contents were removed by age; foreman show has its history"
+#: The events that end a job, and what it was then.
+ENDS: Final = {"job.done": "done", "job.failed": "failed", "job.cancelled": "cancelled"}
 #: Of an answer, so many characters are shown without being asked for.
 PREVIEW: Final = 600
 #: Members of an event that say more to people than they take room.
@@ -47,7 +49,7 @@ def show(*, url: str, job_id: str | None, answer: bool, as_json: bool) -> None:
         try:
             job = asked.get(job_id)
         except JobExpired as error:
-            _what_is_left(history, error, as_json=as_json)
+            _show_what_is_left(job_id, history, error, as_json=as_json)
             return
         sent = list(asked.deliveries(job_id)) if job.raw.get("webhook") else []
         if as_json:
@@ -60,7 +62,7 @@ def show(*, url: str, job_id: str | None, answer: bool, as_json: bool) -> None:
             )
             return
         out = words.console()
-        out.print(_facts(job))
+        out.print(_facts(_said(job)))
         out.print()
         out.print(_timeline(history))
         if sent:
@@ -70,20 +72,65 @@ def show(*, url: str, job_id: str | None, answer: bool, as_json: bool) -> None:
             _preview(asked, job, out)
 
 
-def _what_is_left(history: Sequence[Event], error: JobExpired, *, as_json: bool) -> None:
-    """Of a job whose contents have gone by age: its history."""
+def _show_what_is_left(job_id: str, history: Sequence[Event], error: JobExpired, *, as_json: bool) -> None:
+    """Of a job whose contents have gone by age: what its history says of it."""
+    left = _what_is_left(job_id, history)
     if as_json:
-        print_json({"job": None, "events": [event.raw for event in history], "deliveries": []})
+        print_json({"job": left, "events": [event.raw for event in history], "deliveries": []})
         return
-    words.console().print(_timeline(history))
+    out = words.console()
+    out.print(_facts(_said_of_expired(left, history)))
+    out.print()
+    out.print(_timeline(history))
     words.talk().print(words.plain(str(error)), style="dim", soft_wrap=True)
 
 
-def _facts(job: Job) -> Table:
+def _what_is_left(job_id: str, history: Sequence[Event]) -> dict[str, Any]:
+    """An expired job's members, those that its history has, by the names that a job's own have."""
+    first = history[0] if history else None
+    accepted = first.data if first is not None and first.type == "job.queued" else {}
+    over = _end(history)
+    return {
+        "job_id": job_id,
+        "state": "expired",
+        "model": accepted.get("model"),
+        "endpoint": accepted.get("endpoint"),
+        "class": accepted.get("job_class"),
+        "source": accepted.get("source"),
+        "max_attempts": accepted.get("max_attempts"),
+        "created_at": first.raw["at"] if first is not None and accepted else None,
+        "completed_at": None if over is None else over.raw["at"],
+        "retry_of": accepted.get("retry_of"),
+    }
+
+
+def _end(history: Sequence[Event]) -> Event | None:
+    """With what the job was over."""
+    return next((event for event in reversed(history) if event.type in ENDS), None)
+
+
+def _said_of_expired(left: Mapping[str, Any], history: Sequence[Event]) -> Iterator[tuple[str, str | Text]]:
+    yield "job", left["job_id"]
+    yield "state", words.state(left["state"])
+    over = _end(history)
+    if over is not None:
+        yield "because", f"it was {ENDS[over.type]} {words.ago(over.at)} ago, and its contents were removed by age"
+    if left["model"] is not None:
+        yield "model", left["model"]
+        yield "kind", _kind(left["endpoint"], left["class"], left["source"])
+    if left["retry_of"]:
+        yield "retry of", left["retry_of"]
+
+
+def _kind(endpoint: str, job_class: str, source: str) -> str:
+    return f"{endpoint}, {job_class}, " + ("a blocking call" if source == "sync" else "submitted")
+
+
+def _facts(lines: Iterable[tuple[str, str | Text]]) -> Table:
     made = Table.grid(padding=(0, 2))
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
-    for name, value in _said(job):
+    for name, value in lines:
         made.add_row(name, value if isinstance(value, Text) else Text(words.plain(value)))
     return made
 
@@ -93,7 +140,7 @@ def _said(job: Job) -> Iterator[tuple[str, str | Text]]:
     yield "state", words.state(job.state)
     yield "because", sentence(job)
     yield "model", job.model
-    yield "kind", f"{job.endpoint}, {job.job_class}, " + ("a blocking call" if job.source == "sync" else "submitted")
+    yield "kind", _kind(job.endpoint, job.job_class, job.source)
     yield "attempts", f"{job.attempt} of {job.max_attempts}"
     if job.retry_of:
         yield "retry of", job.retry_of
@@ -169,16 +216,18 @@ def why(*, url: str, job_id: str | None, as_json: bool) -> None:
                 click.echo(EXPIRED)
             return
     if as_json:
-        print_json({"job_id": job.job_id, "state": job.state, "why": sentence(job), "queue": job.raw.get("queue")})
+        told = sentence(job, in_utc=True)
+        print_json({"job_id": job.job_id, "state": job.state, "why": told, "queue": job.raw.get("queue")})
         return
     click.echo(words.plain(sentence(job)))
 
 
-def sentence(job: Job) -> str:
-    """How a job stands and why."""
+def sentence(job: Job, *, in_utc: bool = False) -> str:
+    """How a job stands and why; with times as this machine's clock shows them, or else as the daemon wrote them."""
     if job.place is not None:
         begins = words.eta(job.place.eta_low_seconds, job.place.eta_seconds, job.place.eta_high_seconds)
-        return job.place.reason + (f"; begins in {begins}" if begins else "")
+        reason = job.place.reason if in_utc else words.local(job.place.reason)
+        return reason + (f"; begins in {begins}" if begins else "")
     begun, ended = words.ago(job.started_at or job.updated_at), words.ago(job.completed_at)
     error = job.error.message if job.error and job.error.message else "it failed"
     match job.state:

@@ -67,6 +67,8 @@ class Connection:
         silent = isinstance(error, httpx.TimeoutException)
         why = "it does not answer" if silent else str(error) or type(error).__name__
         sent = not isinstance(error, _NEVER_SENT)
+        if self._url.scheme == "https" and not sent and (silent or "WRONG_VERSION_NUMBER" in why):
+            why = f"{'no' if silent else 'a wrong'} answer to TLS, which foreman itself does not speak: try http://"
         words = "the connection to foreman broke" if sent else "foreman cannot be reached"
         unreachable = Unreachable(f"{words} at {self.url}: {why}")
         unreachable.__cause__ = error

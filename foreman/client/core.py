@@ -131,6 +131,7 @@ class Patience:
     def pause(self, error: ForemanError, wanted_s: float = 0.0) -> Pause:
         """What to do about trouble: pause, at least as long as the daemon wants. Raises it if it lasts too long."""
         now = self._now()
+        begins = self._since is None
         if self._since is None:
             self._since = now
         # A random part, so that many clients of one daemon do not come back in one moment.
@@ -138,7 +139,7 @@ class Patience:
         self._pause_s = min(self._pause_s * 2, self._retry.most_s)
         if now + pause_s - self._since > self._retry.within_s:
             raise error
-        _log.info("%s; again in %.1f s", error, pause_s)
+        _log.log(logging.INFO if begins else logging.DEBUG, "%s; again in %.1f s", error, pause_s)
         return Pause(pause_s)
 
 

@@ -19,10 +19,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from foreman import errors
 from foreman.errors import ForemanError
+
+if TYPE_CHECKING:
+    from foreman.client.types import Job
 
 #: A code that one status has in several classes, and one whose class is made of more than a sentence.
 _CHOSEN: Final[Mapping[str, type[ForemanError]]] = {
@@ -72,6 +75,11 @@ class WaitTimeout(ForemanError, TimeoutError):
     """The job was not over in time; it goes on."""
 
     code = "wait_timeout"
+
+    def __init__(self, message: str, *, job: Job | None = None) -> None:
+        super().__init__(message)
+        #: The job as it was then, if it is about one.
+        self.job = job
 
 
 class PositionUnknown(ForemanError):

@@ -10,12 +10,13 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from foreman.client.core import Item, Items, Request, given, job_path, understood
+from foreman.client.core import Item, Items, Operation, Request, given, job_path, understood
 from foreman.client.errors import JobCancelled, JobFailed, PositionUnknown, Unreachable
 from foreman.client.jobs import NDJSON, Jobs
+from foreman.client.state import Head
 from foreman.client.types import Event, NewRun, StreamLine, spoken
 from foreman.client.wire import decoded
-from foreman.errors import EventsArchived
+from foreman.errors import EventsArchived, RequestInvalid
 
 SSE: Final = "text/event-stream"
 #: A stream may be silent for as long as the daemon gives no sign of life, 120 s by default. To ask anew costs little.
@@ -76,12 +77,26 @@ class Following(Jobs):
     def _past(self, after: int | None, wanted: dict[str, str | int]) -> Items[Event]:
         while True:
             params = {**wanted, **given(after=after), "limit": 1_000}
-            answer = yield from self._ask(Request(method="GET", path="/events", params=params))
+            try:
+                answer = yield from self._ask(Request(method="GET", path="/events", params=params))
+            except RequestInvalid:
+                yield from self._refuse_unknown(after or 0)
+                raise
             found, after, head = understood(answer, _page)
             for item in found:
                 yield Item(item)
             if after >= head:
                 return
+
+    def _refuse_unknown(self, after: int) -> Operation[None]:
+        """Raises PositionUnknown if the log ends before the position."""
+        head = understood((yield from self._ask(Request(method="GET", path="/audit/head"))), Head.of).position
+        if after > head:
+            raise _unknown(after, head) from None
+
+
+def _unknown(after: int | None, head: int) -> PositionUnknown:
+    return PositionUnknown(f"the log ends at {head}, before position {after}", head=head)
 
 
 class Lines:
@@ -194,8 +209,7 @@ class _Feed:
         if event == "reset":
             facts = decoded(200, data.encode(), dict)
             if facts.get("reason") == "unknown_position":
-                head = int(facts["head"])
-                raise PositionUnknown(f"the log ends at {head}, before position {self._after}", head=head)
+                raise _unknown(self._after, int(facts["head"]))
             if facts.get("reason") == "archived":
                 raise EventsArchived(f"the events after {self._after} were moved to the archive {facts.get('archive')}")
             return  # cut off for being slow: what is missing comes with the next connection

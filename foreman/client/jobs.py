@@ -96,7 +96,7 @@ class Jobs(Core):
             if job.finished:
                 return job
             if deadline is not None and self._now() >= deadline:
-                raise WaitTimeout(f"job {job_id} is still {job.state} after {timeout:g} s")
+                raise WaitTimeout(f"job {job_id} is still {job.state} after {timeout:g} s", job=job)
 
     def completion(self, job_id: str, *, timeout: float | None = None) -> Operation[Completion]:
         """The job's answer, waited for. Raises JobFailed or JobCancelled if it has none, WaitTimeout, JobExpired."""

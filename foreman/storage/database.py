@@ -17,9 +17,11 @@ from typing import Any, Final
 
 import aiosqlite
 
-from foreman.errors import CommitUnknown, DatabaseUnusable, StorageFull
+from foreman.errors import CommitUnknown, DatabaseBroke, DatabaseUnusable, StorageFull
+from foreman.storage.blueprint import SELECT, SELECT_VERSION, refuse_foreign
 from foreman.storage.lock import FileLock
 from foreman.storage.reading import Row
+from foreman.storage.still import hint_for, still
 
 READERS: Final = 3
 SQLITE_VERSION: Final = sqlite3.sqlite_version
@@ -72,6 +74,7 @@ class Database:
         """Lock, open, migrate. Raises DatabaseLocked or DatabaseUnusable."""
         if self.path.is_dir():
             raise DatabaseUnusable(f"cannot open {self.path}: it is a folder, and the database is a file")
+        self._look()
         self._lock.acquire()
         try:
             # Here and not by SQLite, whose connection would meet the error in a thread of its own. A new file is its
@@ -84,15 +87,38 @@ class Database:
                 uri = f"{self.path.absolute().as_uri()}?mode=ro"
                 self._idle.put_nowait(await aiosqlite.connect(uri, uri=True, isolation_level=None))
                 self._readers += 1
+            self._lock.keep()
         except (sqlite3.Error, OSError) as error:
             await self.close()
             reason = error.strerror if isinstance(error, OSError) else error
-            raise DatabaseUnusable(f"cannot open {self.path}: {reason}") from error
+            raise DatabaseUnusable(f"cannot open {self.path}: {reason}", hint=hint_for(error)) from error
         except BaseException:
             await self.close()
             raise
 
+    def _look(self) -> None:
+        """Refuse another program's file before there is so much as a lock beside it."""
+        try:
+            with still(self.path) as file:
+                ((version,),) = file.rows(SELECT_VERSION)
+                found = list(file.rows(SELECT))
+        except DatabaseUnusable:
+            return  # none yet, or one that cannot be read: opening it will tell
+        self._refuse(version, found)
+
+    def _refuse(self, version: int, found: Sequence[Row]) -> None:
+        if not version and not found:
+            return  # new
+        refuse_foreign(self.path, self.migrations, version, found)
+        if version > (known := len(self.migrations)):
+            raise DatabaseUnusable(
+                f"{self.path} was written by a newer foreman (schema {version}, this one knows {known})",
+                hint="run that version or newer",
+            )
+
     async def _prepare(self, writer: Writer) -> None:
+        ((done,),) = await writer.execute_fetchall(SELECT_VERSION)
+        self._refuse(done, list(await writer.execute_fetchall(SELECT)))  # type: ignore[arg-type]
         # Must come before the first table is made, or it does nothing.
         await writer.execute_fetchall("PRAGMA auto_vacuum = INCREMENTAL")
         ((mode,),) = await writer.execute_fetchall("PRAGMA journal_mode = WAL")
@@ -102,11 +128,6 @@ class Database:
         # Else the file keeps the size that one long reader made it grow to, and says for ever that there is one.
         await writer.execute_fetchall(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
         await writer.execute_fetchall("PRAGMA foreign_keys = ON")
-        ((done,),) = await writer.execute_fetchall("PRAGMA user_version")
-        if done > len(self.migrations):
-            raise DatabaseUnusable(
-                f"{self.path} was written by a newer foreman (schema {done}, this one knows {len(self.migrations)})"
-            )
         # Many builds of SQLite write zeros over what is dropped: of a table that was only moved that is for nothing.
         ((kept,),) = await writer.execute_fetchall("PRAGMA secure_delete")
         await writer.execute_fetchall("PRAGMA secure_delete = FAST")
@@ -173,7 +194,7 @@ class Database:
         try:
             return list(await connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
         except sqlite3.Error as error:
-            raise DatabaseUnusable(f"reading from {self.path} failed: {_named(error)}") from error
+            raise DatabaseBroke(f"reading from {self.path} failed: {_named(error)}") from error
 
 
 def _transact(connection: sqlite3.Connection, statements: Sequence[Statement]) -> None:

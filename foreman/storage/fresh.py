@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from foreman.errors import DatabaseUnusable, StorageFull
+from foreman.errors import DatabaseBroke, DatabaseUnusable, StorageFull
 from foreman.storage.lock import FileLock
 from foreman.storage.reading import Row
 
@@ -23,6 +23,7 @@ from foreman.storage.reading import Row
 CACHE_KIB: Final = 64 * 1024
 #: Rows that one statement inserts.
 ROWS: Final = 50
+WRITING: Final = "see who may write to its folder, and whether its disk is well; or name a file on another"
 
 
 class Fresh:
@@ -70,20 +71,27 @@ def fresh(path: Path, migrations: Sequence[str]) -> Iterator[Fresh]:
                 yield Fresh(connection)
                 connection.execute("COMMIT")
             _keep(partial, path)
+            lock.keep()
         except BaseException:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF == sqlite3.SQLITE_FULL:
-            raise StorageFull(f"the disk is full: {path} was not written") from error
-        raise DatabaseUnusable(f"writing {path} failed: {error}") from error
+            raise _full(path) from error
+        raise DatabaseBroke(f"writing {path} failed: {error}", hint=WRITING) from error
     except OSError as error:
         if error.errno == ENOSPC:
-            raise StorageFull(f"the disk is full: {path} was not written") from error
-        raise DatabaseUnusable(f"cannot write {path}: {error.strerror}") from error
+            raise _full(path) from error
+        raise DatabaseBroke(f"cannot write {path}: {error.strerror}", hint=WRITING) from error
     finally:
         lock.release()
+
+
+def _full(path: Path) -> StorageFull:
+    return StorageFull(
+        f"the disk is full: {path} was not written", hint="free some space there, or name a file on another disk"
+    )
 
 
 def _refuse_existing(path: Path) -> None:
@@ -92,7 +100,7 @@ def _refuse_existing(path: Path) -> None:
     for rest in ("-wal", "-journal"):
         # SQLite would take what is in it for a part of the new file.
         if (beside := path.with_name(path.name + rest)).exists():
-            raise DatabaseUnusable(f"{beside} is left of another database: move it away")
+            raise DatabaseUnusable(f"{beside} is left of another database", hint="move it away, or give another name")
 
 
 @contextmanager

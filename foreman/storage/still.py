@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from foreman.errors import DatabaseUnusable
+from foreman.errors import DatabaseBroke, DatabaseUnusable
 from foreman.storage.reading import Row
 
 
@@ -47,23 +47,35 @@ class Still:
 def still(path: Path) -> Iterator[Still]:
     """Open a database file to read it.
 
-    Raises DatabaseUnusable if there is no such file, it is no database, or a daemon was started on it meanwhile.
+    Raises DatabaseUnusable if there is no such file or it is no database; DatabaseBroke if it cannot be read to its
+    end, or a daemon was started on it meanwhile.
     """
     path = _found(path)
     # Read plainly, a file in WAL mode needs two more beside it, which SQLite makes and leaves there; a folder that
     # may not be written to cannot have them. With no writer and nothing in the WAL the file is all there is.
     alone = not _is_in_use(path) and not _size(_wal(path))
     before = _stamp(path)
+    opened = False
     uri = f"{path.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
     try:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
             connection.execute("BEGIN")
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the moment is that of the first read
+            opened = True
             yield Still(path, connection)
     except sqlite3.Error as error:
-        raise DatabaseUnusable(f"reading from {path} failed: {error}") from error
+        said = f"reading from {path} failed: {error}"
+        raise (DatabaseBroke(said) if opened else DatabaseUnusable(said, hint=hint_for(error))) from error
     if alone and (_is_in_use(path) or _size(_wal(path)) or _stamp(path) != before):
-        raise DatabaseUnusable(f"a foreman was started on {path} while it was read: try again")
+        raise DatabaseBroke(f"a foreman was started on {path} while it was read", hint="try again")
+
+
+def hint_for(error: Exception) -> str | None:
+    """What helps if a file cannot be opened for this reason; None if the reason is like any other."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code == sqlite3.SQLITE_NOTADB:
+        return "let FOREMAN_DB_PATH, or --db, name a database of foreman's; if this was one, restore a backup"
+    return DatabaseBroke.hint if code == sqlite3.SQLITE_CORRUPT else None
 
 
 def _found(path: Path) -> Path:
@@ -73,7 +85,7 @@ def _found(path: Path) -> Path:
     except OSError as error:
         reason = error.strerror
     if reason is not None:
-        raise DatabaseUnusable(f"cannot open {path}: {reason}")
+        raise DatabaseUnusable(f"cannot open {path}: {reason}", hint="check FOREMAN_DB_PATH, or --db")
     return path.resolve()
 
 

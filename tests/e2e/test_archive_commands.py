@@ -31,11 +31,12 @@ BACKUPS = 5
 CLIENTS = 8
 
 
-async def run(*arguments: object, module: str = "foreman") -> tuple[int, bytes, str]:
+async def run(*arguments: object, module: str = "foreman", **variables: str) -> tuple[int, bytes, str]:
     """A command's exit status, what it printed, and what it said."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *map(str, arguments),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env=os.environ | variables,
     )  # fmt: skip
     async with asyncio.timeout(PATIENCE_S):
         out, err = await process.communicate()
@@ -175,14 +176,18 @@ async def test_backups_in_a_folder_are_rotated_and_archives_go_along(tmp_path):
         (("backup", "DB"), 1, "is the database itself"),
         (("export", "-o", "DB"), 1, "is a database, and no export is written over one"),
         (("backup", "missing/copy.db"), 1, "missing"),
-        (("backup", "copy.db", "--keep", "3"), 2, "--keep goes with a folder"),
-        (("backup", "copy.db", "--db", "missing.db"), 1, "there is no such file"),
+        (("backup", "copy.db", "--keep", "3"), 2, "there is no such folder: make it"),
+        (("backup", "copy.db/"), 2, "copy.db/: there is no such folder: make it"),
+        (("backup", "OTHER", "--keep", "3"), 2, "that is a file"),
+        (("backup", "copy.db", "--db", "missing.db"), 2, "there is no such file"),
         (("compact", "--before", "soon"), 2, "is no date"),
-        (("compact", "--before", "30d", "--db", "missing.db"), 1, "there is no such file"),
+        (("compact", "--before", "30d", "--db", "missing.db"), 2, "there is no such file"),
         (("export", "--artifacts", "--cloudevents"), 2, "without --cloudevents"),
         (("export", "--after", "100000"), 1, "the log ends at position"),
         (("import", "OTHER", "--into", "new.db"), 1, "line 1"),
-        (("import", "missing", "--into", "new.db"), 1, "cannot read"),
+        (("import", "missing", "--into", "new.db"), 2, "check its name"),
+        (("replay", "--into", "missing/new.db"), 2, "there is no folder"),
+        (("replay", "--into", "DB"), 2, "give another name"),
     ],
 )
 async def test_what_cannot_be_done_is_said_in_a_line(tmp_path, arguments, status, words):
@@ -192,6 +197,7 @@ async def test_what_cannot_be_done_is_said_in_a_line(tmp_path, arguments, status
         "OTHER": tmp_path / "other.txt",
         "DB": path,
         "copy.db": tmp_path / "copy.db",
+        "copy.db/": f"{tmp_path}/copy.db/",
         "new.db": tmp_path / "new.db",
     }
     given = [named.get(argument, argument) for argument in arguments]
@@ -218,18 +224,51 @@ async def test_what_cannot_be_done_is_said_in_a_line(tmp_path, arguments, status
 async def test_what_is_wrong_with_a_file_is_json_too(tmp_path, arguments):
     given = [tmp_path / argument if "." in argument else argument for argument in arguments]
     ended, out, said = await run(*given, "--json")
-    assert (ended, out) == (2 if arguments[0] == "audit" else 1, b"")
+    assert (ended, out) == (2, b"")
     assert set(json.loads(said)) == {"error", "code", "hint"}
 
 
-async def test_compacting_leaves_a_database_alone_that_is_not_foremans(tmp_path):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("compact", "--before", "1d"),
+        ("backup", "copy.db"),
+        ("export",),
+        ("replay", "--until", "1"),
+        ("replay", "--into", "new.db"),
+        ("audit",),
+        ("serve",),
+    ],
+)
+@pytest.mark.parametrize("script", ["", "PRAGMA user_version = 3; PRAGMA journal_mode = WAL;"])
+async def test_the_database_of_another_program_is_named_so_and_stays_as_it_was(tmp_path, arguments, script):
     path = tmp_path / "other.db"
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE mine (number)")
+        connection.executescript(script + "CREATE TABLE jobs (number)")
     before = path.read_bytes()
-    status, _, said = await run("compact", "--db", path, "--before", "1d")
-    assert (status, "Traceback" in said) == (1, False), said
-    assert path.read_bytes() == before
+    given = [tmp_path / argument if "." in argument else argument for argument in arguments]
+    status, _, said = await run(*given, FOREMAN_DB_PATH=str(path))
+    expected = 1 if arguments == ("serve",) else 2
+    assert (status, "is no database of foreman's" in said, "FOREMAN_DB_PATH" in said) == (expected, True, True), said
+    assert (path.read_bytes(), [found.name for found in tmp_path.iterdir()]) == (before, ["other.db"])
+
+
+async def test_a_damaged_database_is_said_to_be_one_with_the_way_to_a_backup(tmp_path):
+    path = await lived(tmp_path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for command in (("export",), ("backup", tmp_path / "copy.db"), ("replay", "--into", tmp_path / "new.db")):
+        status, _, said = await run(*command, "--db", path)
+        assert status in (1, 2), said
+        assert "put the last backup in its place" in said
+        assert not list(tmp_path.glob("copy.db*")) + list(tmp_path.glob("new.db*"))
+
+
+async def test_backups_within_one_second_have_names_of_their_own(tmp_path):
+    path, folder = await lived(tmp_path, days=1), tmp_path / "backups"
+    folder.mkdir()
+    made = [json.loads((await run("backup", folder, "--keep", 2, "--db", path, "--json"))[1])["file"] for _ in range(3)]
+    assert made == sorted(set(made))
+    assert [str(found) for found in sorted(folder.iterdir())] == made[1:]
 
 
 async def test_compacting_by_a_link_puts_archives_beside_the_file_itself(tmp_path):

@@ -163,7 +163,7 @@ async def test_what_does_not_go_together_is_refused(tmp_path):
                       ("-m", MODEL, "--stream", "--json", "x"), ("-m", MODEL, "--timeout", "soon", "x")):  # fmt: skip
         ended = await cli(NOWHERE, "submit", *arguments)
         assert ended.status == 2
-        assert "Usage" in ended.err
+        assert "submit --help" in ended.err
 
 
 async def test_jobs_are_listed_and_filtered(tmp_path):
@@ -378,7 +378,13 @@ async def test_of_a_job_past_its_time_the_history_is_shown(tmp_path):
         await foreman.foreman.ledger.execute(ExpireJob(job_id=job_id))
         shown = await cli(foreman.url, "show", job_id)
         assert (shown.status, "job.expired" in shown.out) == (0, True)
-        assert (await cli(foreman.url, "show", "--json", job_id)).json["events"][-1]["type"] == "job.expired"
+        header = shown.out.partition("when")[0]
+        assert all(known in header for known in (job_id, "expired", "it was done", MODEL, "chat, batch, submitted"))
+        left = (await cli(foreman.url, "show", "--json", job_id)).json
+        assert left["events"][-1]["type"] == "job.expired"
+        assert (left["job"]["job_id"], left["job"]["state"], left["job"]["class"]) == (job_id, "expired", "batch")
+        (listed,) = (await foreman.client.get("/jobs")).json()["jobs"]
+        assert left["job"] == {name: listed[name] for name in left["job"]}, "it says what the list says"
         assert "removed by age" in (await cli(foreman.url, "why", job_id)).out
 
 

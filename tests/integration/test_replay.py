@@ -91,7 +91,7 @@ async def test_command_rebuilds_shows_a_moment_and_compares_policies(tmp_path):
     ]
     assert [column["name"] for column in columns] == ["recorded", "ran", "fifo", "drain", "changed"]
     assert "makespan" in call(tmp_path, "--policy", "ran", "--load-cost", "a=1s")
-    call(tmp_path, "--into", str(tmp_path / "new.db"), status=1)
+    call(tmp_path, "--into", str(tmp_path / "new.db"), status=2)
 
 
 @pytest.mark.parametrize(("columns", "tables"), [(40, 5), (80, 1)])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from foreman.archive.backup import Backup, backup, rotate
+from foreman.archive.backup import Backup, backup, dated, rotate
 from foreman.archive.output import written
+from foreman.clock import Micros
 from foreman.errors import CopyFailed
 from tests.archive_kit import day, dump, lived
 from tests.unit.test_compact import compacted
@@ -29,6 +30,12 @@ def test_the_one_just_made_stays_even_if_the_clock_has_leapt_back(tmp_path):
         (tmp_path / name).touch()
     assert rotate(tmp_path, 2, tmp_path / names[2]) == [tmp_path / names[0]]
     assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
+
+
+def test_a_second_has_one_backup_and_the_next_one_the_name_of_the_next(tmp_path):
+    (tmp_path / "foreman-19700101T000001Z.db").touch()
+    (tmp_path / "foreman-19700101T000002Z.db.partial").touch()
+    assert dated(tmp_path, Micros(1_999_999)) == tmp_path / "foreman-19700101T000003Z.db"
 
 
 def test_what_a_killed_run_has_left_goes_and_what_is_being_written_stays(tmp_path):

@@ -341,6 +341,7 @@ async def test_space_that_cannot_be_given_back_is_asked_for_once(tmp_path):
     path = tmp_path / "foreman.db"
     with closing(sqlite3.connect(path)) as before:  # a file that was made without auto_vacuum
         before.execute("CREATE TABLE other (x)")
+        before.execute("DROP TABLE other")
     async with opened(tmp_path) as core:
         job_id = await core.submitted(body=LARGE)
         await core.do(cancel(job_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import subprocess
@@ -80,7 +81,7 @@ def test_full_disk_leaves_the_holder_unnamed_but_holding(database):
 
 
 def test_lock_that_cannot_be_made_is_no_other_foremans_fault(tmp_path):
-    with pytest.raises(DatabaseUnusable, match=r"cannot create .*No such file"):
+    with pytest.raises(DatabaseUnusable, match=r"cannot create .*foreman\.db: there is no folder .*nowhere"):
         FileLock(tmp_path / "nowhere" / "foreman.db").acquire()
 
 
@@ -92,3 +93,55 @@ def test_who_comes_by_a_link_meets_the_same_lock(tmp_path, database):
     with pytest.raises(DatabaseLocked):
         FileLock(link).acquire()
     lock.release()
+
+
+def test_lock_goes_with_whoever_made_it_and_no_database(database):
+    lock = FileLock(database)
+    lock.acquire()
+    lock.release()
+    assert not lock.path.exists()
+    lock.acquire()
+    lock.keep()
+    lock.release()
+    assert lock.path.exists()
+    lock.acquire()
+    lock.release()
+    assert lock.path.exists(), "it was there before"
+
+
+def test_lock_without_its_name_is_not_taken_for_the_lock(database):
+    first, second = FileLock(database), FileLock(database)
+    first.acquire()
+    waiting = os.open(first.path, os.O_RDWR)  # whoever opened it before it went
+    first.release()
+    second.acquire()
+    try:
+        fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it may be had, and says nothing
+        with pytest.raises(DatabaseLocked, match=f"process {os.getpid()}"):
+            FileLock(database).acquire()
+    finally:
+        os.close(waiting)
+    second.release()
+
+
+MANY = """
+import sys
+from pathlib import Path
+from foreman.errors import DatabaseLocked
+from foreman.storage.lock import FileLock
+database, held = Path(sys.argv[1]), Path(sys.argv[1] + ".held")
+for _ in range(300):
+    lock = FileLock(database)
+    try:
+        lock.acquire()
+    except DatabaseLocked:
+        continue
+    held.touch(exist_ok=False)  # fails if somebody else has it too
+    held.unlink()
+    lock.release()
+"""
+
+
+def test_lock_has_one_holder_however_often_its_file_comes_and_goes(database):
+    others = [subprocess.Popen([sys.executable, "-c", MANY, str(database)]) for _ in range(4)]
+    assert [other.wait() for other in others] == [0] * 4

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from msgspec.structs import replace
 
+from foreman.cli.replay_view import furthest_off
 from foreman.clock import Micros
 from foreman.errors import LogCorrupt
 from foreman.events.codec import CODEC
@@ -20,7 +21,7 @@ from foreman.events.daemon import (
 )
 from foreman.events.history import StoredEvent
 from foreman.events.types import CancelledBy, Event, JobCancelled, JobClass, JobRequeued, RequeueReason
-from foreman.replay.policy import arrival_of, played, recorded
+from foreman.replay.policy import Waits, arrival_of, played, recorded
 from foreman.replay.recording import Recording
 from foreman.replay.simulation import NEVER, Discipline, Simulation
 from foreman.scheduling.scheduler import Policy
@@ -314,3 +315,22 @@ def test_models_that_came_and_went_at_the_same_moment_are_taken_in_the_order_of_
     recording = of(*DRAINED)
     recording.holds = [(SECOND, "x"), (SECOND, None), (SECOND, "y")]
     assert played(recording, DRAIN).finished == 4
+
+
+@pytest.mark.parametrize(
+    ("makespan_s", "interactive_s", "batch_s", "worst"),
+    [
+        (101.0, 1.0, 2.2, "makespan"),
+        (100.0, 1.0, 1.5, "batch wait, median"),
+        (100.0, 3.0, 1.5, "interactive wait, median"),
+        (101.0, 1.05, 2.25, "makespan"),  # nobody notices such a wait
+        (101.0, None, 1.5, "batch wait, median"),
+    ],
+)
+def test_a_simulation_is_as_good_as_the_worst_of_makespan_and_median_waits(makespan_s, interactive_s, batch_s, worst):
+    def figures(makespan_s, interactive_s, batch_s):
+        waits = {"interactive": Waits(jobs=1, median_s=interactive_s), "batch": Waits(jobs=1, median_s=batch_s)}
+        return dataclasses.replace(recorded(of(*DRAINED)), makespan_s=makespan_s, **waits)
+
+    real = figures(100.0, 1.0, 2.2)
+    assert furthest_off(real, figures(makespan_s, interactive_s, batch_s))[0] == worst

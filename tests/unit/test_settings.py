@@ -109,6 +109,12 @@ def test_what_go_would_not_take_as_a_duration_is_refused(text):
     assert "allowed is a duration such as 30s, 1h30m or 500ms, not negative" in fault(MAX_WAIT=text)
 
 
+@pytest.mark.parametrize(("text", "hours"), [("7d", 168), ("1w", 168), ("30d", 720), ("9999w", 1_679_832)])
+def test_for_days_and_weeks_the_hours_are_named_that_are_meant(text, hours):
+    assert f"Go's durations have no days or weeks: write {hours}h" in fault(JOB_TTL=text)
+    assert load(JOB_TTL=f"{hours}h").job_ttl_s == hours * 3_600
+
+
 @given(st.integers(0, 10**6), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
 def test_a_duration_is_the_sum_of_its_parts(hours, minutes, seconds, milliseconds):
     expected = hours * 3600 + minutes * 60 + seconds + milliseconds / 1000

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from contextlib import chdir, closing
 from pathlib import Path
 
 import pytest
 
-from foreman.errors import CommitUnknown, DatabaseLocked, DatabaseUnusable, StorageFull
+from foreman.errors import CommitUnknown, DatabaseBroke, DatabaseLocked, DatabaseUnusable, StorageFull
 from foreman.storage.database import READERS, Database, Statement
 
 TABLE = "CREATE TABLE things (name TEXT PRIMARY KEY) STRICT;"
@@ -170,13 +171,101 @@ async def test_file_that_is_no_database_is_refused(path):
         await opened(path)
 
 
+def strange(path: Path, script: str) -> dict[str, bytes]:
+    """Make another program's file; all that its folder holds then."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.executescript(script)
+    return contents(path.parent)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {found.name: found.read_bytes() for found in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("CREATE TABLE t (x)", "it has a table 't' of another program's"),
+        ("CREATE TABLE a (x); CREATE VIEW b AS SELECT 1", "it has a table 'a' and 1 more of another program's"),
+        ("CREATE VIEW v AS SELECT 1", "it has a table 'v' of another program's"),
+        ("CREATE TABLE things (x)", "it has a table 'things' of another program's"),
+        ("CREATE TABLE t (x); PRAGMA user_version = 1", "it has a table 't'"),
+        ("CREATE TABLE t (x); PRAGMA user_version = 9", "it has a table 't'"),
+        ("PRAGMA journal_mode = WAL; CREATE TABLE t (x)", "it has a table 't'"),
+        ("PRAGMA user_version = 3", "it says that its schema is 3, and has no tables"),
+        (f"{TABLE} PRAGMA user_version = -1", "but says that its schema is -1: somebody has changed that"),
+        (TABLE, "but says that its schema is 0: somebody has changed that"),
+    ],
+)
+async def test_database_of_another_program_is_refused_and_stays_as_it_was(path, script, said):
+    before = strange(path, script)
+    with pytest.raises(DatabaseUnusable, match=re.escape(said)) as refused:
+        await opened(path)
+    assert "FOREMAN_DB_PATH" in refused.value.hint or "backup" in refused.value.hint
+    assert contents(path.parent) == before
+
+
+async def test_database_that_another_program_has_open_is_refused_and_stays_as_it_was(path):
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("CREATE TABLE t (x)")
+        before = path.read_bytes()
+        with pytest.raises(DatabaseUnusable, match="is no database of foreman's"):
+            await opened(path)
+        assert path.read_bytes() == before
+        other.execute("INSERT INTO t VALUES (1)")
+        assert other.execute("SELECT * FROM t").fetchall() == [(1,)]
+    assert list(contents(path.parent)) == [path.name]
+
+
+async def test_transaction_that_another_program_broke_off_is_rolled_back_and_not_taken_for_an_empty_file(path):
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE t (x)")
+        other.execute("PRAGMA cache_spill = OFF")
+        other.execute("BEGIN")
+        other.execute("DROP TABLE t")
+        with pytest.raises(DatabaseUnusable, match="is no database of foreman's"):
+            await opened(path)
+        other.execute("ROLLBACK")
+        assert other.execute("SELECT name FROM sqlite_schema").fetchall() == [("t",)]
+
+
+@pytest.mark.parametrize("script", ["", "VACUUM", "CREATE TABLE t (x); DROP TABLE t; VACUUM"])
+async def test_file_without_tables_becomes_foremans(path, script):
+    strange(path, script)
+    database = await opened(path)
+    await database.transact([insert("a")])
+    await database.close()
+    with closing(sqlite3.connect(path)) as found:
+        assert found.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+async def test_file_of_foremans_that_somebody_changed_is_still_foremans(path):
+    await (await opened(path, TABLE + "CREATE TABLE more (x);")).close()
+    strange(path, "DROP TABLE more; CREATE TABLE notes (text)")
+    database = await opened(path, TABLE + "CREATE TABLE more (x);")
+    assert await names(database) == []
+    await database.close()
+
+
+async def test_damage_is_said_with_the_way_to_a_backup(path):
+    database = await opened(path)
+    await database.transact([insert(*(f"{number:0500}" for number in range(100)))])
+    await database.close()
+    path.write_bytes(path.read_bytes()[:8192])
+    with pytest.raises(DatabaseUnusable, match="malformed") as told:
+        await opened(path)
+    assert told.value.hint == DatabaseBroke.hint
+    assert "backup" in told.value.hint
+
+
 async def test_place_without_a_write_ahead_log_is_refused(tmp_path):
     with chdir(tmp_path), pytest.raises(DatabaseUnusable, match="write-ahead log, only a journal of kind 'memory'"):
         await opened(Path(":memory:"))
 
 
 async def test_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(DatabaseUnusable, match="No such file or directory"):
+    with pytest.raises(DatabaseUnusable, match=r"there is no folder .*nowhere"):
         await opened(tmp_path / "nowhere" / "foreman.db")
 
 
@@ -210,6 +299,7 @@ async def test_failed_opening_gives_the_lock_back(path):
     path.write_bytes(b"not a database at all " * 100)
     with pytest.raises(DatabaseUnusable):
         await opened(path)
+    assert list(contents(path.parent)) == [path.name], "nor is a lock left beside what is no database"
     path.unlink()
     await (await opened(path)).close()
 
