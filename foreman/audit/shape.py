@@ -7,7 +7,7 @@ from typing import Final
 from foreman.audit.findings import Code, Finding, Findings
 from foreman.commands.schema import MIGRATIONS
 from foreman.errors import DatabaseUnusable, SchemaOlder
-from foreman.storage.blueprint import SELECT, blueprint
+from foreman.storage.blueprint import SELECT, blueprint, refuse_foreign
 from foreman.storage.reading import Row
 from foreman.storage.still import Still
 
@@ -28,8 +28,7 @@ def check_schema(still: Still, findings: Findings) -> bool:
         if version != known:
             _differs(findings, f"the file says that it has schema {version}, and it has {known}", "sqlite_schema")
         return _compare(found, mine, findings)
-    if not any(name == "events" for _, name, _, _ in found):
-        raise DatabaseUnusable(f"{still.path} is no database of foreman's")
+    refuse_foreign(still.path, MIGRATIONS, version, found)
     if version > known:
         raise DatabaseUnusable(f"a newer foreman wrote {still.path} (schema {version}, this one knows {known})")
     raise SchemaOlder(f"an older foreman wrote {still.path}: it has schema {version}, and this one audits {known}")
